@@ -1,0 +1,171 @@
+//! The desired state of one server.
+//!
+//! Two types, two stages: a text as written becomes a [`Document`] only through [`parse`], which
+//! collects every problem with its place. The planner accepts nothing but the valid type, so no
+//! later stage asks again whether a name is a name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::unit::{Limits, Sandbox};
+use super::{Digest, Domain, Name, Version};
+
+/// The whole valid document.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Document {
+    pub server: Server,
+    pub instances: BTreeMap<Name, Instance>,
+    pub services: BTreeMap<Name, Service>,
+    /// Debian packages wanted (`true`) or unwanted (`false`).
+    pub packages: BTreeMap<String, bool>,
+    pub accounts: BTreeMap<Name, Account>,
+    /// By absolute path.
+    pub files: BTreeMap<String, File>,
+    pub databases: BTreeMap<Name, Database>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Server {
+    /// For people; the agent does not need it.
+    pub name: Option<Name>,
+    /// What the agent does about drift it sees (`repair` by default).
+    pub drift: DriftPolicy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriftPolicy {
+    /// Put it back.
+    #[default]
+    Repair,
+    /// Say so and leave it.
+    Report,
+}
+
+/// One installation of a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub recipe: Name,
+    pub version: Version,
+    pub domain: Domain,
+    pub aliases: BTreeSet<Domain>,
+    pub member: Option<Name>,
+    pub state: InstanceState,
+    /// Answers to the recipe's `[[param]]`, as text; the recipe checks them.
+    pub params: BTreeMap<Name, String>,
+    pub limits: Limits,
+    /// Where to take the release from, instead of what the recipe says.
+    pub source: Option<Source>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InstanceState {
+    #[default]
+    Running,
+    Stopped,
+    /// Not served and not running; its data is kept until it is purged.
+    Absent,
+}
+
+/// Where bytes come from and what they must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// `https`, `http` (only with `sha256`) or `file`.
+    pub url: String,
+    pub sha256: Option<Digest>,
+}
+
+/// A systemd unit without a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    /// A unit the agent writes: `socle-<name>.service`, with a timer or a socket when one is given.
+    Own(Box<OwnService>),
+    /// A unit that exists already (of a Debian package), by its full name.
+    Existing(ExistingUnit),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnService {
+    pub description: String,
+    /// Argument vector; the first is an absolute path.
+    pub exec: Vec<String>,
+    /// An existing user, or one of `[accounts]`. None: a dynamic user.
+    pub user: Option<String>,
+    pub environment: BTreeMap<String, String>,
+    pub working_directory: Option<String>,
+    pub sandbox: Sandbox,
+    pub limits: Limits,
+    pub state: InstanceState,
+    /// `OnCalendar=` of a timer that starts the service (systemd.time(7)).
+    pub on_calendar: Option<String>,
+    /// `ListenStream=` of a socket that starts it (systemd.socket(5)).
+    pub listen: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExistingUnit {
+    /// `ssh.service`, `apt-daily.timer` …
+    pub unit: String,
+    pub state: ExistingState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExistingState {
+    /// Starts at boot, and runs.
+    Enabled,
+    /// Does not start at boot, and does not run.
+    Disabled,
+    /// Cannot be started.
+    Masked,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    pub description: String,
+    /// Home directory; none: `/nonexistent`.
+    pub home: Option<String>,
+    /// Further groups it is a member of.
+    pub groups: BTreeSet<String>,
+    /// `false`: the account is removed.
+    pub present: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    pub content: String,
+    pub owner: String,
+    pub group: String,
+    /// Permission bits, 0o000 to 0o777.
+    pub mode: u32,
+    /// `false`: the file is removed.
+    pub present: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    Mariadb,
+    Postgresql,
+}
+
+impl Engine {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Engine::Mariadb => "mariadb",
+            Engine::Postgresql => "postgresql",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    pub engine: Engine,
+    /// The system user who may log in as the owner through the socket.
+    pub owner: String,
+    /// Extensions created by the superuser (PostgreSQL).
+    pub extensions: BTreeSet<String>,
+}

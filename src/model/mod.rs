@@ -1,0 +1,21 @@
+//! The words of the product as types. Pure: opens no file, reads no clock.
+//!
+//! | word | type |
+//! |---|---|
+//! | document, as written and valid | [`document`] |
+//! | resource and its kind | [`id::ResourceId`], [`id::Kind`] |
+//! | unit of systemd, typed and rendered | [`unit`] |
+//! | report of a pass | [`report`] |
+//! | problem in something a user wrote | [`problem`] |
+
+pub mod content;
+pub mod digest;
+pub mod document;
+pub mod id;
+pub mod problem;
+pub mod report;
+pub mod unit;
+
+pub use content::{Content, Secret};
+pub use digest::Digest;
+pub use id::{Domain, Generation, Kind, Name, ResourceId, Version};

@@ -1,0 +1,1 @@
+//! Recipes: how an application is installed natively. Data in, resources out; pure.

@@ -1,0 +1,98 @@
+//! The closed set of kinds, and the one place that dispatches over it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{ApplyError, Diff, Resource};
+use super::{account, database, directory, file, package, release, service, setup, site};
+use crate::host::Host;
+use crate::model::Kind;
+use crate::model::report::ErrorReport;
+
+macro_rules! kinds {
+    ($($variant:ident = $module:ident),* $(,)?) => {
+        #[derive(Debug, Clone)]
+        pub enum AnyDesired { $($variant(<$module::$variant as Resource>::Desired)),* }
+
+        #[derive(Debug, Clone)]
+        pub enum AnyObserved { $($variant(<$module::$variant as Resource>::Observed)),* }
+
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum AnyChange { $($variant(<$module::$variant as Resource>::Change)),* }
+
+        impl AnyDesired {
+            pub fn kind(&self) -> Kind {
+                match self { $(AnyDesired::$variant(_) => Kind::$variant),* }
+            }
+        }
+
+        impl AnyChange {
+            pub fn kind(&self) -> Kind {
+                match self { $(AnyChange::$variant(_) => Kind::$variant),* }
+            }
+        }
+
+        impl fmt::Display for AnyChange {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self { $(AnyChange::$variant(change) => change.fmt(f)),* }
+            }
+        }
+
+        /// What we own of a kind on this host.
+        pub async fn list(kind: Kind, host: &Host) -> Result<BTreeSet<String>, ErrorReport> {
+            match kind { $(Kind::$variant => $module::$variant::list(host).await),* }
+        }
+
+        /// Looks at `names` of a kind.
+        pub async fn observe(
+            kind: Kind,
+            host: &Host,
+            names: &BTreeSet<String>,
+        ) -> BTreeMap<String, Result<AnyObserved, ErrorReport>> {
+            match kind {
+                $(Kind::$variant => $module::$variant::observe(host, names)
+                    .await
+                    .into_iter()
+                    .map(|(name, seen)| (name, seen.map(AnyObserved::$variant)))
+                    .collect()),*
+            }
+        }
+
+        /// The difference between two of the same kind; the planner never pairs two kinds.
+        pub fn diff(name: &str, desired: Option<&AnyDesired>, observed: &AnyObserved) -> Diff<AnyChange> {
+            match (desired, observed) {
+                $((Some(AnyDesired::$variant(desired)), AnyObserved::$variant(observed)) =>
+                    wrap($module::$variant::diff(name, Some(desired), observed), AnyChange::$variant),)*
+                $((None, AnyObserved::$variant(observed)) =>
+                    wrap($module::$variant::diff(name, None, observed), AnyChange::$variant),)*
+                (Some(desired), observed) => unreachable!("{:?} compared with {observed:?}", desired.kind()),
+            }
+        }
+
+        pub async fn apply(host: &Host, name: &str, change: &AnyChange) -> Result<(), ApplyError> {
+            match change { $(AnyChange::$variant(change) => $module::$variant::apply(host, name, change).await),* }
+        }
+    };
+}
+
+kinds! {
+    Package = package,
+    Account = account,
+    Directory = directory,
+    File = file,
+    Release = release,
+    Database = database,
+    Service = service,
+    Site = site,
+    Setup = setup,
+}
+
+fn wrap<C>(diff: Diff<C>, any: impl Fn(C) -> AnyChange) -> Diff<AnyChange> {
+    match diff {
+        Diff::Changes(changes) => Diff::Changes(changes.into_iter().map(|(phase, c)| (phase, any(c))).collect()),
+        Diff::Refused(report) => Diff::Refused(report),
+    }
+}

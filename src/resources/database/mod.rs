@@ -1,0 +1,83 @@
+//! A database and the role that owns it. Named `<engine>:<name>`. The owner is a system user who
+//! logs in through the server's Unix socket: no password exists.
+
+mod apply;
+mod diff;
+mod observe;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::host::Host;
+use crate::model::Kind;
+use crate::model::report::ErrorReport;
+use crate::resources::{ApplyError, Diff};
+use serde::Serialize;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Desired {
+    /// `false`: dropped, with its role (asked for only by a purge).
+    pub present: bool,
+    /// System user and role.
+    pub owner: String,
+    /// Created by the superuser; the owner is never one (PostgreSQL).
+    pub extensions: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    pub database: bool,
+    /// Roles that exist among those asked for and may use the database as its owner.
+    pub roles: BTreeSet<String>,
+    pub owners: BTreeSet<String>,
+    pub extensions: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    CreateRole { role: String },
+    CreateDatabase { owner: String },
+    Grant { owner: String },
+    CreateExtension { extension: String },
+    DropDatabase,
+    DropRole { role: String },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::CreateRole { role } => write!(f, "create role {role}"),
+            Change::CreateDatabase { owner } => write!(f, "create database owned by {owner}"),
+            Change::Grant { owner } => write!(f, "make {owner} its owner"),
+            Change::CreateExtension { extension } => write!(f, "create extension {extension}"),
+            Change::DropDatabase => write!(f, "drop database"),
+            Change::DropRole { role } => write!(f, "drop role {role}"),
+        }
+    }
+}
+
+pub struct Database;
+
+impl crate::resources::Resource for Database {
+    const KIND: Kind = Kind::Database;
+    type Desired = Desired;
+    type Observed = Observed;
+    type Change = Change;
+
+    async fn list(host: &Host) -> Result<BTreeSet<String>, ErrorReport> {
+        observe::list(host).await
+    }
+
+    async fn observe(host: &Host, names: &BTreeSet<String>) -> BTreeMap<String, Result<Observed, ErrorReport>> {
+        observe::observe(host, names).await
+    }
+
+    fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<Change> {
+        diff::diff(name, desired, observed)
+    }
+
+    async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), ApplyError> {
+        apply::apply(host, name, change).await
+    }
+}

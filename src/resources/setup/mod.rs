@@ -1,0 +1,199 @@
+//! How far an instance's own state has come: installed, migrated, proven. Named like the instance;
+//! kept in `/var/lib/socle/setup/<name>.json`, written before and after each act (like dpkg's
+//! status), so an interruption is seen and the same act is done again.
+
+mod apply;
+mod diff;
+mod observe;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::host::Host;
+use crate::model::Kind;
+use crate::model::report::ErrorReport;
+use crate::resources::{ApplyError, Diff};
+use serde::{Deserialize, Serialize};
+
+use super::release::ReleaseId;
+use crate::model::document::Engine;
+use crate::model::unit::ServiceUnit;
+use crate::model::{Content, Digest};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// `false`: forgotten (asked for only by a purge).
+    pub present: bool,
+    pub release: ReleaseId,
+    /// First installation.
+    pub install: Vec<Step>,
+    /// From any other installed release to this one. Empty: a release is switched without them.
+    pub migrate: Vec<Step>,
+    /// What is dumped before the first migrating step, the point of no return.
+    pub databases: Vec<(Engine, String)>,
+    /// The health gate.
+    pub probes: Vec<Probe>,
+    /// Everything the gate's answer depends on; a gate passed for the same digest is not repeated.
+    pub proof: Digest,
+}
+
+/// One act of an installation or migration. Each may be repeated after an interruption.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// A program, as a unit of its own with the instance's user and sandbox.
+    Run {
+        name: String,
+        unit: Box<ServiceUnit>,
+        /// Standard input; may hold secrets.
+        stdin: Option<Content>,
+        /// Exit codes that mean success.
+        ok_codes: Vec<i32>,
+    },
+    /// Copy what is missing (or everything, with `replace`) from a directory of the release to the
+    /// instance's data.
+    Seed { from: String, to: String, owner: String, replace: bool },
+}
+
+impl Step {
+    pub fn name(&self) -> &str {
+        match self {
+            Step::Run { name, .. } => name,
+            Step::Seed { to, .. } => to,
+        }
+    }
+}
+
+/// A question to the instance through the web server, and the answer that means well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Host header; the request goes to this machine.
+    pub host: String,
+    pub path: String,
+    pub status: Vec<u16>,
+    /// The body contains this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// Seconds until it must have answered so.
+    pub within_s: u32,
+}
+
+/// What the file says. No file: nothing was ever installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum State {
+    HalfInstalled {
+        release: ReleaseId,
+    },
+    Installed {
+        release: ReleaseId,
+    },
+    /// Migrating steps have begun: the data may be neither old nor new.
+    HalfMigrated {
+        from: ReleaseId,
+        to: ReleaseId,
+    },
+    /// The dump is being read back.
+    HalfRestored {
+        to: ReleaseId,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Observed {
+    #[serde(flatten)]
+    pub state: Option<State>,
+    /// The digest for which the gate last passed.
+    #[serde(default)]
+    pub proven: Option<Digest>,
+    /// Dumps taken before a migration, by the release whose data they hold.
+    #[serde(default)]
+    pub dumps: BTreeMap<String, Vec<Dump>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dump {
+    pub engine: Engine,
+    pub database: String,
+    /// Absolute path of the SQL text.
+    pub path: String,
+    pub sha256: Digest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    Install {
+        release: ReleaseId,
+        steps: Vec<Step>,
+    },
+    /// Dump the databases of the installed release.
+    Dump {
+        release: ReleaseId,
+        databases: Vec<(Engine, String)>,
+    },
+    /// The point of no return.
+    Migrate {
+        from: ReleaseId,
+        to: ReleaseId,
+        steps: Vec<Step>,
+    },
+    /// No steps: only note that another release is installed.
+    Adopt {
+        release: ReleaseId,
+    },
+    /// Read the dumps of this release back.
+    Restore {
+        release: ReleaseId,
+        dumps: Vec<Dump>,
+    },
+    Prove {
+        probes: Vec<Probe>,
+        proof: Digest,
+    },
+    /// Remove dumps of releases that are gone.
+    DropDumps {
+        releases: Vec<String>,
+    },
+    Forget,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::Install { release, .. } => write!(f, "install {release}"),
+            Change::Dump { release, .. } => write!(f, "dump the databases of {release}"),
+            Change::Migrate { from, to, .. } => write!(f, "migrate data from {from} to {to}"),
+            Change::Adopt { release } => write!(f, "note {release} as installed"),
+            Change::Restore { release, .. } => write!(f, "bring the data of {release} back"),
+            Change::Prove { probes, .. } => write!(f, "check that the site answers ({} probes)", probes.len()),
+            Change::DropDumps { releases } => write!(f, "remove the dumps of {}", releases.join(", ")),
+            Change::Forget => write!(f, "forget"),
+        }
+    }
+}
+
+pub struct Setup;
+
+impl crate::resources::Resource for Setup {
+    const KIND: Kind = Kind::Setup;
+    type Desired = Desired;
+    type Observed = Observed;
+    type Change = Change;
+
+    async fn list(host: &Host) -> Result<BTreeSet<String>, ErrorReport> {
+        observe::list(host).await
+    }
+
+    async fn observe(host: &Host, names: &BTreeSet<String>) -> BTreeMap<String, Result<Observed, ErrorReport>> {
+        observe::observe(host, names).await
+    }
+
+    fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<Change> {
+        diff::diff(name, desired, observed)
+    }
+
+    async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), ApplyError> {
+        apply::apply(host, name, change).await
+    }
+}

@@ -1,0 +1,76 @@
+//! A server block of nginx. Named like the instance; `/etc/nginx/sites-available/socle-<name>.conf`
+//! and its link in `sites-enabled`.
+
+mod apply;
+mod diff;
+mod observe;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::host::Host;
+use crate::model::Kind;
+use crate::model::report::ErrorReport;
+use crate::resources::{ApplyError, Diff};
+use serde::Serialize;
+
+use crate::model::Digest;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// The whole configuration file.
+    pub text: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    pub text: Option<String>,
+    /// The link in `sites-enabled` is there and points to our file.
+    pub enabled: bool,
+    /// Digest of the text nginx last loaded from us, if it runs since.
+    pub loaded: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// Test the whole configuration with this candidate in it; only then put it in place and reload.
+    Publish { text: String, digest: Digest, replaces: bool },
+    /// Take the link away, reload, remove the file.
+    Withdraw,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Change::Publish { replaces: false, .. } => "publish, reload nginx",
+            Change::Publish { replaces: true, .. } => "replace, reload nginx",
+            Change::Withdraw => "withdraw, reload nginx",
+        })
+    }
+}
+
+pub struct Site;
+
+impl crate::resources::Resource for Site {
+    const KIND: Kind = Kind::Site;
+    type Desired = Desired;
+    type Observed = Observed;
+    type Change = Change;
+
+    async fn list(host: &Host) -> Result<BTreeSet<String>, ErrorReport> {
+        observe::list(host).await
+    }
+
+    async fn observe(host: &Host, names: &BTreeSet<String>) -> BTreeMap<String, Result<Observed, ErrorReport>> {
+        observe::observe(host, names).await
+    }
+
+    fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<Change> {
+        diff::diff(name, desired, observed)
+    }
+
+    async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), ApplyError> {
+        apply::apply(host, name, change).await
+    }
+}
