@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// A place in a text, counted from 1, columns in characters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
 pub struct Position {
     pub file: String,
     pub line: usize,
@@ -30,14 +30,14 @@ impl Position {
 }
 
 /// One problem. A bad input is refused with all of its problems at once.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
 pub struct Problem {
     #[serde(flatten)]
     pub at: Position,
     /// What is wrong: no capital, no final period, literals in backticks.
     pub reason: String,
     /// An act that would help, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
@@ -52,8 +52,24 @@ impl fmt::Display for Problem {
     }
 }
 
+/// A value as a message shows it: in backticks, on one line, never longer than a line.
+pub fn shown(value: &str) -> String {
+    const MOST: usize = 80;
+    let escaped: String = value.escape_debug().take(MOST + 1).collect();
+    // `escape_debug` also escapes quotes, which a message can show as they are.
+    let escaped = escaped.replace("\\\"", "\"").replace("\\'", "'");
+    match escaped.char_indices().nth(MOST) {
+        Some((end, _)) => format!("`{}…`", &escaped[..end]),
+        None => format!("`{escaped}`"),
+    }
+}
+
 /// The known word nearest to a misspelt one, if one is near enough to be meant.
 pub fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // The comparison is quadratic, and no word of ours is longer.
+    if written.len() > 64 {
+        return None;
+    }
     known
         .into_iter()
         .map(|word| (strsim::damerau_levenshtein(written, word), word))
@@ -71,6 +87,12 @@ mod tests {
         let text = "a\né = 1\n";
         assert_eq!((Position::of("f", text, 5).line, Position::of("f", text, 5).column), (2, 3));
         assert_eq!((Position::of("f", text, 99).line, Position::of("f", text, 99).column), (3, 1));
+    }
+
+    #[test]
+    fn a_value_is_shown_on_one_short_line() {
+        assert_eq!(shown("a\n\"b\""), "`a\\n\"b\"`");
+        assert_eq!(shown(&"é".repeat(500)).chars().count(), 83);
     }
 
     #[test]

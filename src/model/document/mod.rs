@@ -3,9 +3,30 @@
 //! Two types, two stages: a text as written becomes a [`Document`] only through [`parse`], which
 //! collects every problem with its place. The planner accepts nothing but the valid type, so no
 //! later stage asks again whether a name is a name.
+//!
+//! How a text becomes valid, in order; each step goes on with what the one before left whole, so that
+//! one run names every problem:
+//!
+//! 1. [`parse`]: TOML, with the place of every key and value kept.
+//! 2. `structure`: fields, types, ranges, against the published JSON Schema ([`schema()`]), which is
+//!    derived from the types in `written`. What is wrong is reported and cut out.
+//! 3. `check`: what one value must be, and what several values must be to each other.
+//!
+//! A name of `[databases]` may hold `-`, as every name; in the database server it is written `_`.
+
+mod check;
+mod parse;
+mod schema;
+mod structure;
+mod value;
+mod written;
+
+pub use parse::{MAX_BYTES, parse, position_of};
+pub use schema::schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::unit::{Limits, Sandbox};
@@ -33,7 +54,7 @@ pub struct Server {
     pub drift: DriftPolicy,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DriftPolicy {
     /// Put it back.
@@ -59,7 +80,7 @@ pub struct Instance {
     pub source: Option<Source>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum InstanceState {
     #[default]
@@ -145,7 +166,7 @@ pub struct File {
     pub present: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
     Mariadb,

@@ -1,0 +1,287 @@
+//! Fields and types against the published schema: every deviation is reported at its place and cut
+//! out, so that what remains can be read and checked further.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::parse::{Found, Wrong};
+use super::schema;
+use crate::model::problem::{did_you_mean, shown};
+
+/// Guarantee: what remains of `root` has only known fields, each of its type; required fields may be
+/// missing (they are reported).
+pub(super) fn prune(text: &str, root: &mut Spanned<DeValue<'_>>, found: &mut Vec<Found>) {
+    let schema = schema::cached();
+    Walk { schema, text, found, path: Vec::new() }.value(schema, root);
+}
+
+struct Walk<'a> {
+    schema: &'static Value,
+    text: &'a str,
+    found: &'a mut Vec<Found>,
+    path: Vec<String>,
+}
+
+impl Walk<'_> {
+    /// Whether the value can stay.
+    fn value(&mut self, schema: &'static Value, value: &mut Spanned<DeValue<'_>>) -> bool {
+        let schema = self.resolve(schema);
+        let wanted = types(schema);
+        let start = value.span().start;
+        if !wanted.contains(&type_of(value.get_ref())) {
+            let wrong = self.wrong_type(&wanted, value);
+            self.found.push(wrong.at(start));
+            return false;
+        }
+        match value.get_mut() {
+            DeValue::Table(_) => self.table(schema, value),
+            DeValue::Array(items) => {
+                // Not cut out one by one: the places of the others would move.
+                let mut keep = true;
+                for item in items.iter_mut() {
+                    keep &= self.value(&schema["items"], item);
+                }
+                keep
+            }
+            DeValue::String(text) => match wrong_word(schema, text, self.field()) {
+                Some(wrong) => {
+                    self.found.push(wrong.at(start));
+                    false
+                }
+                None => true,
+            },
+            DeValue::Integer(number) => match wrong_number(schema, number, self.field()) {
+                Some(wrong) => {
+                    self.found.push(wrong.at(start));
+                    false
+                }
+                None => true,
+            },
+            _ => true,
+        }
+    }
+
+    fn table(&mut self, schema: &'static Value, value: &mut Spanned<DeValue<'_>>) -> bool {
+        let start = value.span().start;
+        let DeValue::Table(table) = value.get_mut() else { return true };
+        let known = schema["properties"].as_object();
+        let others = &schema["additionalProperties"];
+        let mut cut = BTreeSet::new();
+        for (key, value) in table.iter_mut() {
+            let field = match known.and_then(|known| known.get(key.get_ref().as_ref())) {
+                Some(field) => field,
+                None if others.is_object() => others,
+                None => {
+                    let wrong = self.unknown_field(key.get_ref(), known);
+                    self.found.push(wrong.at(key.span().start));
+                    cut.insert(key.get_ref().to_string());
+                    continue;
+                }
+            };
+            self.path.push(key.get_ref().to_string());
+            if !self.value(field, value) {
+                cut.insert(key.get_ref().to_string());
+            }
+            self.path.pop();
+        }
+        for field in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if !table.contains_key(field) {
+                self.found.push(self.missing_field(field, &schema["properties"][field]).at(start));
+            }
+        }
+        for key in &cut {
+            table.remove(key.as_str());
+        }
+        true
+    }
+
+    fn resolve(&self, schema: &'static Value) -> &'static Value {
+        match schema["$ref"].as_str().and_then(|name| name.strip_prefix('#')) {
+            Some(pointer) => self.schema.pointer(pointer).unwrap_or(schema),
+            None => schema,
+        }
+    }
+
+    fn field(&self) -> &str {
+        self.path.last().map_or("the document", String::as_str)
+    }
+
+    fn place(&self) -> String {
+        match self.path.as_slice() {
+            [] => "the document".to_owned(),
+            path => format!("`[{}]`", dotted(path)),
+        }
+    }
+
+    fn unknown_field(&self, key: &str, known: Option<&'static Map<String, Value>>) -> Wrong {
+        let wrong = Wrong::new(format!("{} is not a field of {}", shown(key), self.place()));
+        let known = || known.into_iter().flatten();
+        if let Some(meant) = did_you_mean(key, known().map(|(name, _)| name.as_str())) {
+            return wrong.hint(format!("did you mean `{meant}`?"));
+        }
+        let holds = |field: &'static Value| !self.resolve(field)["properties"][key].is_null();
+        if let Some((inner, _)) = known().find(|(_, field)| holds(field)) {
+            let path = [self.path.as_slice(), std::slice::from_ref(inner)].concat();
+            return wrong.hint(format!("`{key}` is a field of `[{}]`", dotted(&path)));
+        }
+        let names: Vec<_> = known().map(|(name, _)| name.as_str()).collect();
+        wrong.hint(format!("its fields are {}", listed(&names, "and")))
+    }
+
+    fn missing_field(&self, field: &str, schema: &'static Value) -> Wrong {
+        let wrong = Wrong::new(format!("`{field}` is missing in {}", self.place()));
+        match &schema["examples"][0] {
+            Value::Null => wrong,
+            example if self.path.is_empty() => wrong.hint(format!("begin the document with `{field} = {example}`")),
+            example => wrong.hint(format!("add a line such as `{field} = {example}`")),
+        }
+    }
+
+    fn wrong_type(&self, wanted: &[&str], value: &Spanned<DeValue<'_>>) -> Wrong {
+        let found = type_of(value.get_ref());
+        let names: Vec<_> = wanted.iter().map(|name| with_article(name)).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let field = self.field();
+        let reason = format!("{} must be {}, not {}", shown(field), listed(&names, "or"), with_article(found));
+        let wrong = Wrong::new(reason);
+        let written = self.text.get(value.span()).unwrap_or("");
+        let key = key_text(field);
+        match (wanted.first().copied().unwrap_or(""), found) {
+            ("object", "array") if written.starts_with("[[") => {
+                wrong.hint(format!("write `[{}]`, with single brackets", dotted(&self.path)))
+            }
+            ("object", _) if field == "source" => wrong.hint("write `source = { url = \"https://…\" }`"),
+            ("object", _) => wrong.hint(format!("write `[{}]` and its fields on the lines below", dotted(&self.path))),
+            ("string", "integer" | "number" | "boolean" | "date") => {
+                let written =
+                    if field == "mode" { format!("0{}", written.trim_start_matches("0o")) } else { written.into() };
+                wrong.hint(format!("put it in quotes: {}", shown(&format!("{key} = \"{written}\""))))
+            }
+            ("boolean", _) if self.path.first().is_some_and(|first| first == "packages") => {
+                wrong.hint("`true` for installed, `false` for removed")
+            }
+            ("boolean" | "integer", "string") if is_bare(value.get_ref().as_str().unwrap_or("")) => {
+                let bare = value.get_ref().as_str().unwrap_or("");
+                wrong.hint(format!("without quotes: {}", shown(&format!("{key} = {bare}"))))
+            }
+            ("array", "string") => {
+                let words: Vec<_> = value.get_ref().as_str().unwrap_or("").split_whitespace().collect();
+                wrong.hint(format!("put it in brackets, one word each: {}", shown(&format!("{key} = {words:?}"))))
+            }
+            _ => wrong,
+        }
+    }
+}
+
+fn is_bare(text: &str) -> bool {
+    text == "true" || text == "false" || (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The JSON types a schema admits.
+fn types(schema: &'static Value) -> Vec<&'static str> {
+    if let Some(alternatives) = schema["anyOf"].as_array().or(schema["oneOf"].as_array()) {
+        let mut all: Vec<_> = alternatives.iter().flat_map(types).collect();
+        all.dedup();
+        return all;
+    }
+    match &schema["type"] {
+        Value::String(one) => vec![one],
+        Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
+        // A `const` or `enum` without a type: all of ours are words.
+        _ => vec!["string"],
+    }
+}
+
+fn type_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "string",
+        DeValue::Integer(_) => "integer",
+        DeValue::Float(_) => "number",
+        DeValue::Boolean(_) => "boolean",
+        DeValue::Datetime(_) => "date",
+        DeValue::Array(_) => "array",
+        DeValue::Table(_) => "object",
+    }
+}
+
+fn with_article(json_type: &str) -> String {
+    match json_type {
+        "string" => "a text in quotes".to_owned(),
+        "integer" => "a whole number".to_owned(),
+        "number" => "a number with a fraction".to_owned(),
+        "boolean" => "`true` or `false`".to_owned(),
+        "array" => "a list".to_owned(),
+        "object" => "a table".to_owned(),
+        other => format!("a {other}"),
+    }
+}
+
+fn wrong_word(schema: &'static Value, text: &str, field: &str) -> Option<Wrong> {
+    let words: Vec<&str> = match (&schema["enum"], &schema["oneOf"]) {
+        (Value::Array(words), _) => words.iter().filter_map(Value::as_str).collect(),
+        (_, Value::Array(parts)) => parts
+            .iter()
+            .flat_map(|part| match &part["enum"] {
+                Value::Array(words) => words.iter().filter_map(Value::as_str).collect(),
+                _ => part["const"].as_str().into_iter().collect::<Vec<_>>(),
+            })
+            .collect(),
+        _ => return None,
+    };
+    if words.contains(&text) {
+        return None;
+    }
+    let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
+    let quoted: Vec<_> = quoted.iter().map(String::as_str).collect();
+    let wrong = Wrong::new(format!("`{field}` cannot be {}", shown(text)));
+    Some(match did_you_mean(text, words.iter().copied()) {
+        Some(meant) => wrong.hint(format!("did you mean `{meant}`?")),
+        None => wrong.hint(format!("it is {}", bare_listed(&quoted, "or"))),
+    })
+}
+
+fn wrong_number(schema: &'static Value, number: &toml::de::DeInteger<'_>, field: &str) -> Option<Wrong> {
+    let most = match schema["format"].as_str() {
+        Some("uint32") => i64::from(u32::MAX),
+        _ => schema["maximum"].as_i64().unwrap_or(i64::MAX),
+    };
+    let least = schema["minimum"].as_i64().unwrap_or(i64::MIN);
+    match i64::from_str_radix(number.as_str(), number.radix()) {
+        Ok(value) if (least..=most).contains(&value) => None,
+        Ok(value) if value < least => Some(Wrong::new(format!("`{field}` cannot be {value}: {least} at least"))),
+        _ => Some(Wrong::new(format!("`{field}` cannot be {number}: {most} at most"))),
+    }
+}
+
+/// A path as the header of a table.
+pub(super) fn dotted(path: &[String]) -> String {
+    path.iter().map(|step| key_text(step)).collect::<Vec<_>>().join(".")
+}
+
+/// A key as TOML writes it: bare if it can be.
+fn key_text(key: &str) -> String {
+    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if bare { key.to_owned() } else { format!("{key:?}") }
+}
+
+/// `` `a`, `b` and `c` ``; words that already are phrases stay as they are.
+fn listed(words: &[&str], and: &str) -> String {
+    let phrase = |word: &str| word.contains(' ') || word.contains('`');
+    let words: Vec<_> =
+        words.iter().map(|word| if phrase(word) { (*word).to_owned() } else { format!("`{word}`") }).collect();
+    bare_listed(&words, and)
+}
+
+fn bare_listed<S: AsRef<str>>(words: &[S], and: &str) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.as_ref().to_owned(),
+        [first @ .., last] => {
+            let first: Vec<_> = first.iter().map(AsRef::as_ref).collect();
+            format!("{} {and} {}", first.join(", "), last.as_ref())
+        }
+    }
+}
