@@ -55,6 +55,9 @@ impl fmt::Display for Problem {
 /// A value as a message shows it: in backticks, on one line, never longer than a line.
 pub fn shown(value: &str) -> String {
     const MOST: usize = 80;
+    if value.is_empty() {
+        return "an empty text".to_owned();
+    }
     let escaped: String = value.escape_debug().take(MOST + 1).collect();
     // `escape_debug` also escapes quotes, which a message can show as they are.
     let escaped = escaped.replace("\\\"", "\"").replace("\\'", "'");

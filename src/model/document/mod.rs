@@ -7,7 +7,7 @@
 //! How a text becomes valid, in order; each step goes on with what the one before left whole, so that
 //! one run names every problem:
 //!
-//! 1. [`parse`]: TOML, with the place of every key and value kept.
+//! 1. `syntax`: TOML, with the place of every key and value kept.
 //! 2. `structure`: fields, types, ranges, against the published JSON Schema ([`schema()`]), which is
 //!    derived from the types in `written`. What is wrong is reported and cut out.
 //! 3. `check`: what one value must be, and what several values must be to each other.
@@ -18,6 +18,7 @@ mod check;
 mod parse;
 mod schema;
 mod structure;
+mod syntax;
 mod value;
 mod written;
 

@@ -1,12 +1,12 @@
 //! From text to a valid document, or to everything that is wrong with it.
 
 use serde::Deserialize;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
-use toml::{Spanned, de};
 
 use super::check::Checker;
-use super::{Document, structure, written};
-use crate::model::problem::{Position, Problem, shown};
+use super::{Document, structure, syntax, written};
+use crate::model::problem::{Position, Problem};
 
 /// The longest document accepted: a thousand instances take about a third of it.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -60,17 +60,16 @@ fn read(text: &str) -> Result<Document, Vec<Found>> {
         let wrong = Wrong::new(format!("the document has {} bytes: {MAX_BYTES} at most", text.len()));
         return Err(vec![wrong.hint("a large file belongs in a package or a release").at(0)]);
     }
-    let (root, errors) = DeTable::parse_recoverable(text);
-    let mut found = syntax(text, &errors);
-    // A field given twice leaves the rest readable; after any other error it would be guesswork.
-    if errors.iter().any(|error| !is_duplicate(error)) {
+    let mut found = Vec::new();
+    let (root, readable) = syntax::read(text, &mut found);
+    if !readable {
         return Err(found);
     }
-    let mut root = Spanned::new(0..0, DeValue::Table(root.into_inner()));
+    let mut root = Spanned::new(0..0, DeValue::Table(root));
     if let Some(found) = unknown_form(&root) {
         return Err(vec![found]);
     }
-    structure::prune(text, &mut root, &mut found);
+    let cut = structure::prune(text, &mut root, &mut found);
     let document = match written::Document::deserialize(ValueDeserializer::from(root.clone())) {
         Ok(document) => document,
         // Only if the schema and the types disagree, which tests rule out.
@@ -80,7 +79,7 @@ fn read(text: &str) -> Result<Document, Vec<Found>> {
         }
     };
     let DeValue::Table(root) = root.get_ref() else { return Err(found) };
-    let document = Checker::new(root, &mut found).document(document);
+    let document = Checker::new(root, cut, &mut found).document(document);
     if found.is_empty() { Ok(document) } else { Err(found) }
 }
 
@@ -110,28 +109,6 @@ fn unknown_form(root: &Spanned<DeValue<'_>>) -> Option<Found> {
     }
     let wrong = Wrong::new(format!("this socle does not know documents with `schema = {number}`"));
     Some(wrong.hint("write `schema = 1`, or use a socle that knows this form").at(form.span().start))
-}
-
-fn is_duplicate(error: &de::Error) -> bool {
-    error.message().starts_with("duplicate key")
-}
-
-/// One problem a line: after the first, the parser often stumbles over the rest of the same line.
-fn syntax(text: &str, errors: &[de::Error]) -> Vec<Found> {
-    let mut found: Vec<_> = errors.iter().map(|error| explain(text, error)).collect();
-    found.sort_by_key(|found| found.offset);
-    found.dedup_by_key(|found| text.as_bytes()[..found.offset].iter().filter(|byte| **byte == b'\n').count());
-    found
-}
-
-fn explain(text: &str, error: &de::Error) -> Found {
-    let span = error.span().unwrap_or(0..0);
-    let offset = span.start.min(text.len());
-    let part = text.get(span).unwrap_or("");
-    if is_duplicate(error) {
-        return Wrong::new(format!("{} is given twice", shown(part))).hint("keep one of them").at(offset);
-    }
-    Wrong::new(format!("this is not TOML: {}", error.message())).at(offset)
 }
 
 /// Where the value at `path` begins; if it is not there, the table that would hold it.

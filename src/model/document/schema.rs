@@ -52,6 +52,7 @@ fn without_null(schema: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::value;
     use super::*;
 
     /// The words `structure` understands; a new one in the schema must be taught to it.
@@ -98,5 +99,25 @@ mod tests {
         let unknown: Vec<_> = found.iter().filter(|word| !known.contains(word)).collect();
         assert!(unknown.is_empty(), "{unknown:?}");
         assert!(!cached().to_string().contains("null"));
+    }
+    /// What an editor finds good is accepted.
+    fn agrees<T>(pattern: &str, most: usize, check: fn(&str) -> Result<T, super::super::parse::Wrong>) {
+        let texts = proptest::string::string_regex(pattern.trim_matches(['^', '$'])).unwrap();
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        runner
+            .run(&texts, |text| {
+                proptest::prop_assert!(text.len() > most || check(&text).is_ok(), "{text:?}");
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn patterns_and_checks_agree() {
+        agrees(written::NAME, 31, value::name);
+        agrees(written::DOMAIN, 253, value::domain);
+        agrees(written::VERSION, 64, value::version);
+        agrees(written::SHA256, 64, value::digest);
+        agrees(written::MODE, 4, value::mode);
     }
 }

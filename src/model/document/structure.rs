@@ -12,10 +12,12 @@ use super::schema;
 use crate::model::problem::{did_you_mean, shown};
 
 /// Guarantee: what remains of `root` has only known fields, each of its type; required fields may be
-/// missing (they are reported).
-pub(super) fn prune(text: &str, root: &mut Spanned<DeValue<'_>>, found: &mut Vec<Found>) {
+/// missing (they are reported). Returns the paths of what was cut out.
+pub(super) fn prune(text: &str, root: &mut Spanned<DeValue<'_>>, found: &mut Vec<Found>) -> BTreeSet<Vec<String>> {
     let schema = schema::cached();
-    Walk { schema, text, found, path: Vec::new() }.value(schema, root);
+    let mut walk = Walk { schema, text, found, path: Vec::new(), in_list: false, cut: BTreeSet::new() };
+    walk.value(schema, root);
+    walk.cut
 }
 
 struct Walk<'a> {
@@ -23,6 +25,9 @@ struct Walk<'a> {
     text: &'a str,
     found: &'a mut Vec<Found>,
     path: Vec<String>,
+    /// The value is one of a list; `path` leads to the list.
+    in_list: bool,
+    cut: BTreeSet<Vec<String>>,
 }
 
 impl Walk<'_> {
@@ -32,7 +37,7 @@ impl Walk<'_> {
         let wanted = types(schema);
         let start = value.span().start;
         if !wanted.contains(&type_of(value.get_ref())) {
-            let wrong = self.wrong_type(&wanted, value);
+            let wrong = self.wrong_type(schema, &wanted, value);
             self.found.push(wrong.at(start));
             return false;
         }
@@ -41,9 +46,11 @@ impl Walk<'_> {
             DeValue::Array(items) => {
                 // Not cut out one by one: the places of the others would move.
                 let mut keep = true;
+                self.in_list = true;
                 for item in items.iter_mut() {
                     keep &= self.value(&schema["items"], item);
                 }
+                self.in_list = false;
                 keep
             }
             DeValue::String(text) => match wrong_word(schema, text, self.field()) {
@@ -70,12 +77,15 @@ impl Walk<'_> {
         let known = schema["properties"].as_object();
         let others = &schema["additionalProperties"];
         let mut cut = BTreeSet::new();
+        let mut misspelt = BTreeSet::new();
         for (key, value) in table.iter_mut() {
             let field = match known.and_then(|known| known.get(key.get_ref().as_ref())) {
                 Some(field) => field,
                 None if others.is_object() => others,
                 None => {
-                    let wrong = self.unknown_field(key.get_ref(), known);
+                    let meant = did_you_mean(key.get_ref(), known.into_iter().flatten().map(|(name, _)| name.as_str()));
+                    misspelt.extend(meant);
+                    let wrong = self.unknown_field(key.get_ref(), meant, known);
                     self.found.push(wrong.at(key.span().start));
                     cut.insert(key.get_ref().to_string());
                     continue;
@@ -88,12 +98,13 @@ impl Walk<'_> {
             self.path.pop();
         }
         for field in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            if !table.contains_key(field) {
+            if !table.contains_key(field) && !misspelt.contains(field) {
                 self.found.push(self.missing_field(field, &schema["properties"][field]).at(start));
             }
         }
         for key in &cut {
             table.remove(key.as_str());
+            self.cut.insert([self.path.as_slice(), std::slice::from_ref(key)].concat());
         }
         true
     }
@@ -116,10 +127,15 @@ impl Walk<'_> {
         }
     }
 
-    fn unknown_field(&self, key: &str, known: Option<&'static Map<String, Value>>) -> Wrong {
+    fn unknown_field(
+        &self,
+        key: &str,
+        meant: Option<&'static str>,
+        known: Option<&'static Map<String, Value>>,
+    ) -> Wrong {
         let wrong = Wrong::new(format!("{} is not a field of {}", shown(key), self.place()));
         let known = || known.into_iter().flatten();
-        if let Some(meant) = did_you_mean(key, known().map(|(name, _)| name.as_str())) {
+        if let Some(meant) = meant {
             return wrong.hint(format!("did you mean `{meant}`?"));
         }
         let holds = |field: &'static Value| !self.resolve(field)["properties"][key].is_null();
@@ -140,36 +156,46 @@ impl Walk<'_> {
         }
     }
 
-    fn wrong_type(&self, wanted: &[&str], value: &Spanned<DeValue<'_>>) -> Wrong {
+    fn wrong_type(&self, schema: &'static Value, wanted: &[&str], value: &Spanned<DeValue<'_>>) -> Wrong {
         let found = type_of(value.get_ref());
         let names: Vec<_> = wanted.iter().map(|name| with_article(name)).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let field = self.field();
-        let reason = format!("{} must be {}, not {}", shown(field), listed(&names, "or"), with_article(found));
+        let each = if self.in_list { "each of " } else { "" };
+        let reason = format!("{each}{} must be {}, not {}", shown(field), listed(&names, "or"), with_article(found));
         let wrong = Wrong::new(reason);
         let written = self.text.get(value.span()).unwrap_or("");
         let key = key_text(field);
+        let assigned = |value: &str| if self.in_list { value.to_owned() } else { format!("{key} = {value}") };
+        let words = words(schema);
         match (wanted.first().copied().unwrap_or(""), found) {
             ("object", "array") if written.starts_with("[[") => {
                 wrong.hint(format!("write `[{}]`, with single brackets", dotted(&self.path)))
             }
             ("object", _) if field == "source" => wrong.hint("write `source = { url = \"https://…\" }`"),
+            ("object", _) if !schema["properties"].is_object() => {
+                wrong.hint(format!("write `[{}.…]` and its fields on the lines below", dotted(&self.path)))
+            }
             ("object", _) => wrong.hint(format!("write `[{}]` and its fields on the lines below", dotted(&self.path))),
+            ("string", _) if !words.is_empty() => wrong.hint(one_of(&words)),
             ("string", "integer" | "number" | "boolean" | "date") => {
                 let written =
                     if field == "mode" { format!("0{}", written.trim_start_matches("0o")) } else { written.into() };
-                wrong.hint(format!("put it in quotes: {}", shown(&format!("{key} = \"{written}\""))))
+                wrong.hint(format!("put it in quotes: {}", shown(&assigned(&format!("\"{written}\"")))))
             }
             ("boolean", _) if self.path.first().is_some_and(|first| first == "packages") => {
                 wrong.hint("`true` for installed, `false` for removed")
             }
             ("boolean" | "integer", "string") if is_bare(value.get_ref().as_str().unwrap_or("")) => {
                 let bare = value.get_ref().as_str().unwrap_or("");
-                wrong.hint(format!("without quotes: {}", shown(&format!("{key} = {bare}"))))
+                wrong.hint(format!("without quotes: {}", shown(&assigned(bare))))
             }
-            ("array", "string") => {
+            ("array", "string") if field == "exec" => {
                 let words: Vec<_> = value.get_ref().as_str().unwrap_or("").split_whitespace().collect();
                 wrong.hint(format!("put it in brackets, one word each: {}", shown(&format!("{key} = {words:?}"))))
+            }
+            ("array", "string") => {
+                wrong.hint(format!("put it in brackets: {}", shown(&format!("{key} = [{written}]"))))
             }
             _ => wrong,
         }
@@ -219,27 +245,33 @@ fn with_article(json_type: &str) -> String {
     }
 }
 
-fn wrong_word(schema: &'static Value, text: &str, field: &str) -> Option<Wrong> {
-    let words: Vec<&str> = match (&schema["enum"], &schema["oneOf"]) {
+/// The words a schema admits; none if it admits any text.
+fn words(schema: &'static Value) -> Vec<&'static str> {
+    let listed = |part: &'static Value| match (&part["enum"], &part["const"]) {
         (Value::Array(words), _) => words.iter().filter_map(Value::as_str).collect(),
-        (_, Value::Array(parts)) => parts
-            .iter()
-            .flat_map(|part| match &part["enum"] {
-                Value::Array(words) => words.iter().filter_map(Value::as_str).collect(),
-                _ => part["const"].as_str().into_iter().collect::<Vec<_>>(),
-            })
-            .collect(),
-        _ => return None,
+        (_, Value::String(word)) => vec![word.as_str()],
+        _ => Vec::new(),
     };
-    if words.contains(&text) {
+    match &schema["oneOf"] {
+        Value::Array(parts) => parts.iter().flat_map(listed).collect(),
+        _ => listed(schema),
+    }
+}
+
+fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
+    format!("it is {}", bare_listed(&quoted, "or"))
+}
+
+fn wrong_word(schema: &'static Value, text: &str, field: &str) -> Option<Wrong> {
+    let words = words(schema);
+    if words.is_empty() || words.contains(&text) {
         return None;
     }
-    let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
-    let quoted: Vec<_> = quoted.iter().map(String::as_str).collect();
     let wrong = Wrong::new(format!("`{field}` cannot be {}", shown(text)));
     Some(match did_you_mean(text, words.iter().copied()) {
         Some(meant) => wrong.hint(format!("did you mean `{meant}`?")),
-        None => wrong.hint(format!("it is {}", bare_listed(&quoted, "or"))),
+        None => wrong.hint(one_of(&words)),
     })
 }
 
@@ -249,10 +281,14 @@ fn wrong_number(schema: &'static Value, number: &toml::de::DeInteger<'_>, field:
         _ => schema["maximum"].as_i64().unwrap_or(i64::MAX),
     };
     let least = schema["minimum"].as_i64().unwrap_or(i64::MIN);
+    let wrong = |reason: String| match schema["description"].as_str() {
+        Some(what) => Wrong::new(reason).hint(format!("`{field}` is {}", what.trim_end_matches('.'))),
+        None => Wrong::new(reason),
+    };
     match i64::from_str_radix(number.as_str(), number.radix()) {
         Ok(value) if (least..=most).contains(&value) => None,
-        Ok(value) if value < least => Some(Wrong::new(format!("`{field}` cannot be {value}: {least} at least"))),
-        _ => Some(Wrong::new(format!("`{field}` cannot be {number}: {most} at most"))),
+        Ok(value) if value < least => Some(wrong(format!("`{field}` cannot be `{value}`: {least} at least"))),
+        _ => Some(wrong(format!("`{field}` cannot be {}: {most} at most", shown(&number.to_string())))),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::model::unit::{Limits, Sandbox};
 
 /// Patterns for editors; the types of `model::id` decide.
 pub(super) const NAME: &str = "^[a-z][a-z0-9-]{0,30}$";
-pub(super) const DOMAIN: &str = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$";
+pub(super) const DOMAIN: &str = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$";
 pub(super) const VERSION: &str = "^[a-zA-Z0-9][a-zA-Z0-9.+_~-]{0,63}$";
 pub(super) const SHA256: &str = "^[0-9a-f]{64}$";
 pub(super) const MODE: &str = "^0?[0-7]{3}$";

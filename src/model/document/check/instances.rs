@@ -1,6 +1,6 @@
 //! `[instances]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::parse::{Wrong, offset_of};
 use super::super::{Instance, InstanceState, Source, value, written};
@@ -33,10 +33,14 @@ impl Checker<'_> {
             let place = |path: &[&str]| offset_of(self.root, path);
             let mut all: Vec<_> =
                 domain.iter().map(|domain| (place(&at("domain")), domain.clone(), key.to_owned())).collect();
-            for alias in &aliases {
-                let index = written.aliases.iter().position(|written| written == alias.as_str()).unwrap_or(0);
-                let path = ["instances", key, "aliases", &index.to_string()];
-                all.push((place(&path), alias.clone(), key.to_owned()));
+            let mut seen = BTreeSet::new();
+            for (index, alias) in written.aliases.iter().enumerate() {
+                // A second mention in the list is reported already.
+                if let Ok(alias) = value::domain(alias)
+                    && seen.insert(alias.clone())
+                {
+                    all.push((place(&["instances", key, "aliases", &index.to_string()]), alias, key.to_owned()));
+                }
             }
             self.domains.extend(all);
         }

@@ -4,7 +4,7 @@ mod instances;
 mod server;
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::DeTable;
 
@@ -22,6 +22,8 @@ const MAX_SERVICES: usize = 1000;
 /// place, and compared at the end.
 pub(super) struct Checker<'a> {
     root: &'a DeTable<'a>,
+    /// What `structure` reported and cut out: not missing, but wrong.
+    cut: BTreeSet<Vec<String>>,
     found: &'a mut Vec<Found>,
     domains: Vec<(usize, Domain, String)>,
     listens: Vec<(usize, Listen, String)>,
@@ -30,8 +32,8 @@ pub(super) struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    pub fn new(root: &'a DeTable<'a>, found: &'a mut Vec<Found>) -> Self {
-        Self { root, found, domains: Vec::new(), listens: Vec::new(), units: Vec::new(), users: Vec::new() }
+    pub fn new(root: &'a DeTable<'a>, cut: BTreeSet<Vec<String>>, found: &'a mut Vec<Found>) -> Self {
+        Self { root, cut, found, domains: Vec::new(), listens: Vec::new(), units: Vec::new(), users: Vec::new() }
     }
 
     /// The document as far as it is valid; it counts only if nothing was found.
@@ -84,8 +86,8 @@ impl<'a> Checker<'a> {
         path: &[&str],
         words: &[String],
         check: impl Fn(&str) -> Result<T, Wrong>,
-    ) -> std::collections::BTreeSet<T> {
-        let mut all = std::collections::BTreeSet::new();
+    ) -> BTreeSet<T> {
+        let mut all = BTreeSet::new();
         for (index, word) in words.iter().enumerate() {
             let index = index.to_string();
             let path = [path, &[&index]].concat();
@@ -99,9 +101,9 @@ impl<'a> Checker<'a> {
     }
 
     fn limits(&mut self, path: &[&str], limits: &Limits) {
-        // 4 PiB; 1024 CPUs; the kernel's own ceiling of processes (PID_MAX_LIMIT).
+        // 16 TiB; 1024 CPUs; the kernel's own ceiling of processes (PID_MAX_LIMIT).
         let bounds = [
-            ("memory_mb", limits.memory_mb, 4, u32::MAX, "MiB: 512 is half a GiB"),
+            ("memory_mb", limits.memory_mb, 4, 16_777_216, "MiB: 512 is half a GiB"),
             ("cpu_percent", limits.cpu_percent, 1, 102_400, "percent of one CPU: 200 is two CPUs"),
             ("tasks", limits.tasks, 1, 4_194_304, "processes and threads"),
         ];
@@ -109,10 +111,15 @@ impl<'a> Checker<'a> {
             if let Some(number) = number
                 && !(least..=most).contains(&number)
             {
-                let wrong = Wrong::new(format!("`{field}` cannot be {number}: {least} to {most}"));
+                let wrong = Wrong::new(format!("`{field}` cannot be `{number}`: {least} to {most}"));
                 self.at(&[path, &["limits", field]].concat(), wrong.hint(format!("it counts {unit}")));
             }
         }
+    }
+
+    fn was_cut(&self, path: &[&str]) -> bool {
+        let path: Vec<_> = path.iter().map(|step| (*step).to_owned()).collect();
+        self.cut.contains(&path)
     }
 
     /// Remembers that a user is needed.
@@ -130,8 +137,13 @@ impl<'a> Checker<'a> {
                 seen.insert(domain, instance);
                 continue;
             };
-            let wrong = Wrong::new(format!("`{domain}` is already a domain of the instance `{first}`"));
-            self.found.push(wrong.hint("a domain leads to one instance only").at(*offset));
+            let wrong = if first == instance {
+                Wrong::new(format!("`{domain}` is already a domain of this instance")).hint("keep one of them")
+            } else {
+                let wrong = Wrong::new(format!("`{domain}` is already a domain of the instance `{first}`"));
+                wrong.hint("a domain leads to one instance only")
+            };
+            self.found.push(wrong.at(*offset));
         }
     }
 

@@ -29,6 +29,7 @@ impl Checker<'_> {
                     self.at_key(&["services", &key, "exec"], wrong.hint(hint));
                     None
                 }
+                (None, None) if ["unit", "exec"].iter().any(|field| self.was_cut(&["services", &key, field])) => None,
                 (None, None) => {
                     let wrong = Wrong::new(format!("the service `{key}` has neither `exec` nor `unit`"));
                     let hint = "add `exec = [\"/usr/bin/…\"]` for a unit of its own, or `unit = \"….service\"` for one that exists";
