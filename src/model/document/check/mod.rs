@@ -101,11 +101,11 @@ impl<'a> Checker<'a> {
     }
 
     fn limits(&mut self, path: &[&str], limits: &Limits) {
-        // 16 TiB; 1024 CPUs; the kernel's own ceiling of processes (PID_MAX_LIMIT).
+        // From what nothing starts with less of, to 16 TiB; 1024 CPUs; the kernel's own ceiling of processes (PID_MAX_LIMIT).
         let bounds = [
-            ("memory_mb", limits.memory_mb, 4, 16_777_216, "MiB: 512 is half a GiB"),
+            ("memory_mb", limits.memory_mb, 16, 16_777_216, "MiB: 512 is half a GiB"),
             ("cpu_percent", limits.cpu_percent, 1, 102_400, "percent of one CPU: 200 is two CPUs"),
-            ("tasks", limits.tasks, 1, 4_194_304, "processes and threads"),
+            ("tasks", limits.tasks, 4, 4_194_304, "processes and threads"),
         ];
         for (field, number, least, most, unit) in bounds {
             if let Some(number) = number

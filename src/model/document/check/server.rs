@@ -69,6 +69,10 @@ impl Checker<'_> {
                 );
             }
         }
+        if !present && written.content.is_some() {
+            let wrong = Wrong::new(format!("the file {} is to be absent, and has a `content`", shown(key)));
+            self.at_key(&at("content"), wrong.hint("take out `content`, or `state`"));
+        }
         let content = written.content.unwrap_or_default();
         Some((path?, File { content, owner: owner?, group: group?, mode: mode?, present }))
     }

@@ -232,7 +232,7 @@ pub(super) fn url(text: &str, has_digest: bool) -> Result<String, Wrong> {
             let wrong = wrong("is not protected on its way, and no `sha256` says what it must be");
             Err(wrong.hint("use `https://`, or add `sha256 = \"…\"`"))
         }
-        "file" if rest.starts_with('/') => Ok(text.to_owned()),
+        "file" if rest.starts_with('/') => path(rest).map(|_| text.to_owned()),
         "file" => Err(wrong("does not name a file of this server").hint("write `file:///` and the path")),
         _ => Err(Wrong::new(format!("{} is not a way to fetch a release", shown(scheme)))
             .hint("`https://`, `http://` with `sha256`, or `file:///`")),

@@ -51,12 +51,13 @@ pub(in crate::model::document) fn path(text: &str) -> Result<String, Wrong> {
 /// A path the document may decide about.
 pub(in crate::model::document) fn free_path(text: &str) -> Result<String, Wrong> {
     let path = path(text)?;
-    const KEPT: [(&str, &str); 9] = [
+    const KEPT: [(&str, &str); 10] = [
         ("/var/lib/socle", "the agent keeps its own state there"),
         ("/srv/socle", "instances are there, and the agent manages them from `[instances]`"),
         ("/etc/socle", "the server's administrator configures the agent there"),
         ("/run", "it is emptied at each boot"),
         ("/var/run", "it is emptied at each boot"),
+        ("/tmp", "it is emptied at each boot"),
         ("/proc", "it is the kernel's"),
         ("/sys", "it is the kernel's"),
         ("/dev", "it is the kernel's"),
