@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::Progress;
 use crate::model::report::ErrorReport;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,19 +54,6 @@ pub struct Silent;
 
 impl Events for Silent {
     fn event(&self, _: Event) {}
-}
-
-/// Gives the ports a [`Progress`] that ends in the same events.
-pub struct ProgressEvents<E>(pub E);
-
-impl<E: Events> Progress for ProgressEvents<E> {
-    fn say(&self, text: &str) {
-        self.0.event(Event::Said { text: text.to_owned() });
-    }
-
-    fn bytes(&self, done: u64, total: Option<u64>) {
-        self.0.event(Event::Bytes { done, total });
-    }
 }
 
 impl<E: Events + ?Sized> Events for std::sync::Arc<E> {

@@ -3,6 +3,7 @@
 //! Owns: order across kinds, execution, the journal. Never: names a kind outside [`plan`]'s cross-kind
 //! rules; knows the ledger (the agent does). Start reading at [`pass::run`]: it is the whole flow.
 
+pub mod consequence;
 pub mod event;
 pub mod execute;
 pub mod journal;

@@ -52,6 +52,20 @@ pub async fn preview(host: &Host, wanted: &[Wanted]) -> Plan {
     plan(wanted, &observe(host, wanted).await)
 }
 
+/// Looks, and reports what differs without changing it.
+pub async fn look(host: &Host, generation: Generation, wanted: &[Wanted]) -> Report {
+    let begun = Instant::now();
+    let seen = observe(host, wanted).await;
+    let left = plan(wanted, &seen);
+    Report {
+        generation,
+        converged: left.is_empty(),
+        notes: Vec::new(),
+        lines: lines(wanted, &seen, &Plan::default(), &BTreeMap::new(), &left),
+        duration_ms: begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
+    }
+}
+
 /// The lock is the proof that no other pass runs.
 pub async fn run(
     host: &Host,
