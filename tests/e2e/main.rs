@@ -1,0 +1,6 @@
+//! Real Debian machines, real applications. Run by `scripts/test e2e`.
+
+#![allow(clippy::disallowed_methods, reason = "a test runs programs and writes files")]
+
+mod machine;
+mod wordpress;
