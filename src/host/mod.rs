@@ -7,6 +7,7 @@
 
 pub mod files;
 pub mod ports;
+pub mod process;
 
 use std::path::PathBuf;
 use std::sync::Arc;
