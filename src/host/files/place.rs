@@ -302,3 +302,132 @@ enum Entered {
     Nothing,
     Link(PathBuf),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+
+    fn place(root: &Path, path: &str) -> Place {
+        Place::find(root, path, true).unwrap().unwrap()
+    }
+
+    fn me() -> (u32, u32) {
+        (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+    }
+
+    #[test]
+    fn looks_without_making_and_makes_parents_when_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (uid, gid) = me();
+        assert!(Place::find(dir.path(), "/a/b/c", false).unwrap().is_none());
+        assert!(!dir.path().join("a").exists());
+        let place = place(dir.path(), "/a/b/c");
+        assert_eq!(place.look().unwrap(), None);
+        place.make_directory(uid, gid, 0o2750).unwrap();
+        place.make_directory(uid, gid, 0o2750).unwrap();
+        assert_eq!(place.look().unwrap().unwrap().mode, 0o2750);
+        assert_eq!(fs::metadata(dir.path().join("a/b")).unwrap().mode() & 0o7777, 0o755);
+    }
+
+    #[test]
+    fn writes_sets_and_removes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (uid, gid) = me();
+        let place = place(dir.path(), "/etc/x.conf");
+        for text in ["one", "two"] {
+            place.write(text.as_bytes(), uid, gid, 0o640).unwrap();
+            assert_eq!(fs::read_to_string(dir.path().join("etc/x.conf")).unwrap(), text);
+        }
+        place.set_permissions(FileType::RegularFile, uid, gid, 0o600).unwrap();
+        assert_eq!(place.open_file().unwrap().unwrap().1.mode, 0o600);
+        assert_eq!(fs::read_dir(dir.path().join("etc")).unwrap().count(), 1);
+        place.remove_file().unwrap();
+        place.remove_file().unwrap();
+        assert_eq!(place.look().unwrap(), None);
+    }
+
+    #[test]
+    fn sets_an_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        if me().0 != 0 {
+            return;
+        }
+        let place = place(dir.path(), "/etc/secret");
+        place.write(b"s", 4242, 4343, 0o640).unwrap();
+        let seen = place.look().unwrap().unwrap();
+        assert_eq!((seen.uid, seen.gid, seen.mode), (4242, 4343, 0o640));
+    }
+
+    #[test]
+    fn follows_links_of_root_only() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("disk/srv")).unwrap();
+        symlink("/disk/srv", dir.path().join("srv")).unwrap();
+        symlink("../disk/../srv", dir.path().join("disk/round")).unwrap();
+        let (uid, gid) = me();
+        place(dir.path(), "/srv/a").write(b"a", uid, gid, 0o644).unwrap();
+        assert!(dir.path().join("disk/srv/a").exists());
+        place(dir.path(), "/disk/round/b").write(b"b", uid, gid, 0o644).unwrap();
+        assert!(dir.path().join("disk/srv/b").exists());
+        if uid == 0 {
+            lchown(dir.path().join("srv"), Some(4242), None).unwrap();
+            let refused = Place::find(dir.path(), "/srv/a", true);
+            assert!(
+                matches!(refused, Err(FilesError::ForeignLink(ref path)) if path == Path::new("/srv")),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn loops_and_files_on_the_way_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("loop", dir.path().join("loop")).unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(matches!(Place::find(dir.path(), "/loop/x", false), Err(FilesError::Walk(..))));
+        assert!(matches!(Place::find(dir.path(), "/file/x", false), Err(FilesError::NotADirectory(_))));
+        for bad in ["", "/", "a/b", "/a/../b", "/.."] {
+            assert!(matches!(Place::find(dir.path(), bad, false), Err(FilesError::NotAPath(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_last_name_is_never_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (uid, gid) = me();
+        fs::write(dir.path().join("target"), "kept").unwrap();
+        fs::set_permissions(dir.path().join("target"), fs::Permissions::from_mode(0o644)).unwrap();
+        symlink("target", dir.path().join("link")).unwrap();
+        let link = place(dir.path(), "/link");
+        assert_eq!(link.look().unwrap().unwrap().kind, FileType::Symlink);
+        assert!(link.open_file().unwrap().is_none());
+        assert!(link.set_permissions(FileType::RegularFile, uid, gid, 0o600).is_err());
+        assert!(link.make_directory(uid, gid, 0o700).is_err());
+        link.write(b"new", uid, gid, 0o600).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("target")).unwrap(), "kept");
+        assert_eq!(fs::metadata(dir.path().join("target")).unwrap().mode() & 0o777, 0o644);
+    }
+
+    #[test]
+    fn removing_all_leaves_what_links_point_to() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("data/deep")).unwrap();
+        fs::write(dir.path().join("data/deep/file"), "").unwrap();
+        fs::create_dir(dir.path().join("other")).unwrap();
+        fs::write(dir.path().join("other/kept"), "").unwrap();
+        symlink("../other", dir.path().join("data/link")).unwrap();
+        let data = place(dir.path(), "/data");
+        data.remove_all().unwrap();
+        data.remove_all().unwrap();
+        assert!(!dir.path().join("data").exists() && dir.path().join("other/kept").exists());
+    }
+
+    #[test]
+    fn mount_points_are_seen() {
+        assert!(mounted_in(Path::new("/proc")).unwrap().is_some());
+        assert_eq!(mounted_in(Path::new("/nonexistent")).unwrap(), None);
+        assert_eq!(unescape(b"/a\\040b\\134c\\09"), Path::new("/a b\\c\\09"));
+    }
+}
