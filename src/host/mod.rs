@@ -5,8 +5,12 @@
 //! decides anything. The file system is not a port: real files below [`Host::root`], a temporary
 //! directory in tests ([`files`]). Start reading at [`Host`].
 
+pub mod apt;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
 pub mod files;
 pub mod ports;
+pub mod process;
 mod seed;
 
 use std::path::PathBuf;

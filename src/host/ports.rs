@@ -97,10 +97,20 @@ pub trait Units: Send + Sync {
 /// What dpkg and apt say of one package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PackageState {
-    Unknown,
-    Absent { candidate: String },
-    Installed { version: String },
-    Broken { state: String },
+    /// apt knows no such package; with a name that may be meant, or packages that provide it.
+    Unknown {
+        hint: Option<String>,
+    },
+    /// `candidate` is empty while apt's lists are missing or old: an install reads them first.
+    Absent {
+        candidate: String,
+    },
+    Installed {
+        version: String,
+    },
+    Broken {
+        state: String,
+    },
 }
 
 /// apt and dpkg.

@@ -47,6 +47,7 @@ say() { echo "lab: $*" >&2; }
 now() { date +%s.%N; }
 since() { awk -v a="$1" -v b="$(now)" 'BEGIN{printf "%.2fs", b-a}'; }
 valid() { [[ ${1:-} =~ ^[a-z][a-z0-9-]{0,10}$ ]] || die "bad name '${1:-}': a-z 0-9 -, at most 11 (it is part of an interface name)"; }
+valid_image() { [[ ${1:-} =~ ^[a-z][a-z0-9-]{0,30}$ ]] || die "bad image name '${1:-}': a-z 0-9 -, at most 31"; }
 # nsenter, not 'ip netns exec': the latter remounts /sys and so hides /sys/fs/cgroup from nspawn
 in_ns() { local ns=$1; shift; nsenter --net="/run/netns/$ns" -- "$@"; }
 lock() { mkdir -p "$LAB_HOME" "$run" "$cache" "$mnt"; exec 9>"$LAB_HOME/lock"; flock 9; }
@@ -308,7 +309,7 @@ power_cut() {  # cable out, freeze, keep what the disk has received by now, kill
   kill_all "$n"; settle "$n"; mv "$disk.cut" "$disk"; say "$n cut in $(since "$t")"
 }
 commit() {
-  local n=$1 i=$2 m=$mnt/.image disk=$pool/disks/$1; valid "$i"; poweroff_now "$n"; [ -s "$disk" ] || die "$n has no disk"
+  local n=$1 i=$2 m=$mnt/.image disk=$pool/disks/$1; valid_image "$i"; poweroff_now "$n"; [ -s "$disk" ] || die "$n has no disk"
   lock; pool_up; mkdir -p "$m"; cp --reflink=always "$disk" "$pool/images/$i.tmp"; mount -o "$mopt" "$pool/images/$i.tmp" "$m"
   : >"$m/etc/machine-id"; rm -rf "$m"/var/lib/dbus/machine-id "$m"/etc/ssh/ssh_host_* "$m"/var/lib/systemd/{random-seed,credential.secret} \
     "$m"/var/log/journal/* "$m"/var/cache/apt/archives/*.deb "$m"/tmp/* "$m"/var/tmp/*

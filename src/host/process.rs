@@ -1,0 +1,471 @@
+//! Children: programs run by argument vector, in a clean environment, within bounds.
+//!
+//! The only place that starts programs (`clippy.toml` says so to the rest). There is no shell and no
+//! search path of the caller: the environment is empty but for `PATH`, `LC_ALL=C.UTF-8` and what the
+//! command names. Secrets go in by standard input or environment, never by argument: arguments are
+//! shown in errors and to every user of the machine.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::PortError;
+
+/// Where Debian keeps its programs.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How much of each stream is kept when nothing else is said.
+const CAPTURE: usize = 16 << 20;
+
+/// How much of the standard error is kept: its end.
+const ERROR_TAIL: usize = 64 << 10;
+
+/// How long a stream that a grandchild still holds open is read after the child's end.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// A program to run. `Debug` shows neither the standard input nor the environment's values.
+pub struct Command {
+    program: PathBuf,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    stdin: Vec<u8>,
+    identity: Option<(u32, u32)>,
+    cwd: Option<PathBuf>,
+    timeout: Option<Duration>,
+    capture: Capture,
+    survives: bool,
+}
+
+/// What becomes of what the program prints.
+enum Capture {
+    /// Kept whole; more than this many bytes on standard output ends the program and is an error, so
+    /// that a parser never sees a cut text.
+    Whole(usize),
+    /// Only the last bytes are kept.
+    Tail(usize),
+    /// Both streams go to this file and nothing is kept.
+    Log(File),
+}
+
+impl Command {
+    /// `program` is looked up in the fixed `PATH` unless it is absolute. Stopped after 60 s unless
+    /// another limit is set.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: Vec::new(),
+            identity: None,
+            cwd: None,
+            timeout: Some(Duration::from_secs(60)),
+            capture: Capture::Whole(CAPTURE),
+            survives: false,
+        }
+    }
+
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    pub fn args<A: Into<String>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Bytes for its standard input; without them it reads end of file.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Runs as this user and group, without supplementary groups.
+    pub fn identity(mut self, uid: u32, gid: u32) -> Self {
+        self.identity = Some((uid, gid));
+        self
+    }
+
+    pub fn cwd(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.cwd = Some(directory.into());
+        self
+    }
+
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Most bytes of standard output; more is [`ProcessError::TooMuch`].
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.capture = Capture::Whole(bytes);
+        self
+    }
+
+    /// Keeps only the last bytes of standard output.
+    pub fn tail(mut self, bytes: usize) -> Self {
+        self.capture = Capture::Tail(bytes);
+        self
+    }
+
+    /// For a program that must not be broken off: it goes on when we are killed, it prints to `log`
+    /// because a pipe would break with us, and it has no time limit.
+    pub fn survives(mut self, log: File) -> Self {
+        self.capture = Capture::Log(log);
+        self.timeout = None;
+        self.survives = true;
+        self
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("program", &self.program)
+            .field("args", &self.args)
+            .field("env", &self.env.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("stdin", &format_args!("{} bytes", self.stdin.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "ended with code {code}"),
+            Exit::Signal(signal) => write!(f, "was killed by signal {signal}"),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Output {
+    pub exit: Exit,
+    pub stdout: Vec<u8>,
+    /// The end of it, at most 64 KiB.
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    pub fn success(&self) -> bool {
+        self.exit == Exit::Code(0)
+    }
+}
+
+/// A program that could not be run to its end, or (from [`run_ok`]) that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error("cannot start `{}`", .0.display())]
+    Start(PathBuf, #[source] io::Error),
+    #[error("cannot follow `{}`", .0.display())]
+    Follow(PathBuf, #[source] io::Error),
+    #[error("`{}` did not end within {} s and was stopped", .0.display(), .1.as_secs())]
+    Timeout(PathBuf, Duration),
+    #[error("`{}` printed more than {} bytes and was stopped", .0.display(), .1)]
+    TooMuch(PathBuf, usize),
+    #[error("`{}` {exit}: {tail}", .program.display())]
+    Failed { program: PathBuf, exit: Exit, tail: String },
+}
+
+impl ProcessError {
+    /// As a port's answer under that port's own code.
+    pub fn port(self, code: &'static str) -> PortError {
+        let error = PortError::new(code, self.to_string());
+        match self {
+            ProcessError::Start(_, source) | ProcessError::Follow(_, source) => error.because(source),
+            ProcessError::Timeout(..) => error.retryable(),
+            ProcessError::TooMuch(..) | ProcessError::Failed { .. } => error,
+        }
+    }
+}
+
+/// Runs the program to its end, whatever that end is. Dropping the future kills the program and its
+/// process group, unless it survives.
+pub async fn run(command: Command) -> Result<Output, ProcessError> {
+    let program = command.program.clone();
+    let limit = command.timeout;
+    let mut running = Running::start(command)?;
+    let ended = match limit {
+        None => running.end().await,
+        Some(limit) => match timeout(limit, running.end()).await {
+            Ok(ended) => ended,
+            Err(_) => return Err(ProcessError::Timeout(program, limit)),
+        },
+    };
+    let exit = ended.map_err(|error| ProcessError::Follow(program.clone(), error))?;
+    running.collect(exit).await
+}
+
+/// Runs the program; an end other than code 0 is an error that carries the last lines it printed.
+pub async fn run_ok(command: Command) -> Result<Output, ProcessError> {
+    let program = command.program.clone();
+    let output = run(command).await?;
+    if output.success() {
+        return Ok(output);
+    }
+    let said = if output.stderr.iter().all(u8::is_ascii_whitespace) { &output.stdout } else { &output.stderr };
+    Err(ProcessError::Failed { program, exit: output.exit, tail: tail_of(said, 2000) })
+}
+
+/// The last `limit` bytes as text, beginning at a line's start if there is one, escaped by
+/// [`printable`].
+pub fn tail_of(bytes: &[u8], limit: usize) -> String {
+    let from = bytes.len().saturating_sub(limit);
+    let mut tail = &bytes[from..];
+    if from > 0
+        && let Some(line) = tail.iter().position(|b| *b == b'\n').filter(|at| at + 1 < tail.len())
+    {
+        tail = &tail[line + 1..];
+    }
+    printable(tail).trim_end().to_owned()
+}
+
+/// What a program printed, made safe for a terminal and a page: line breaks and tabs stay, other
+/// control characters are escaped, bytes that are no UTF-8 are replaced.
+pub fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for c in String::from_utf8_lossy(bytes).chars() {
+        match c {
+            '\n' | '\t' => text.push(c),
+            // A bare carriage return redraws a progress line; as a line break it reads well.
+            '\r' => text.push('\n'),
+            c if c.is_control() => text.extend(c.escape_unicode()),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// A started child. Its process group dies with this value unless the child survives or has ended.
+struct Running {
+    program: PathBuf,
+    child: tokio::process::Child,
+    group: Option<i32>,
+    stdout: Option<Reader>,
+    stderr: Option<Reader>,
+    whole: Option<usize>,
+}
+
+impl Running {
+    fn start(command: Command) -> Result<Self, ProcessError> {
+        let Command { program, args, env, stdin, identity, cwd, capture, survives, .. } = command;
+        let cannot = |error| ProcessError::Start(program.clone(), error);
+        let mut child = tokio::process::Command::new(&program);
+        child.args(args).env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").envs(env);
+        child.current_dir(cwd.as_deref().unwrap_or(Path::new("/")));
+        child.stdin(if stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
+        let whole = match capture {
+            Capture::Whole(limit) => Some(limit),
+            Capture::Tail(_) | Capture::Log(_) => None,
+        };
+        let tail = match capture {
+            Capture::Whole(limit) => limit.saturating_add(1),
+            Capture::Tail(limit) => limit,
+            Capture::Log(_) => 0,
+        };
+        if let Capture::Log(log) = capture {
+            child.stderr(log.try_clone().map_err(cannot)?).stdout(log);
+        } else {
+            child.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
+        if let Some((uid, gid)) = identity {
+            child.uid(uid).gid(gid);
+        }
+        own_session(&mut child);
+        let mut child = child.spawn().map_err(cannot)?;
+        let group = child.id().and_then(|pid| i32::try_from(pid).ok()).filter(|_| !survives);
+        feed(child.stdin.take(), stdin);
+        let stdout = child.stdout.take().map(|from| Reader::start(from, tail, whole.is_some()));
+        let stderr = child.stderr.take().map(|from| Reader::start(from, ERROR_TAIL, false));
+        Ok(Self { program, child, group, stdout, stderr, whole })
+    }
+
+    /// Waits for the child, or for its standard output to grow over the limit.
+    async fn end(&mut self) -> io::Result<Option<Exit>> {
+        let full = async {
+            match &self.stdout {
+                Some(reader) => reader.full.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        let status = tokio::select! {
+            status = self.child.wait() => status?,
+            () = full => return Ok(None),
+        };
+        self.group = None;
+        Ok(Some(match (status.code(), status.signal()) {
+            (Some(code), _) => Exit::Code(code),
+            (None, signal) => Exit::Signal(signal.unwrap_or_default()),
+        }))
+    }
+
+    async fn collect(mut self, exit: Option<Exit>) -> Result<Output, ProcessError> {
+        let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
+        let stdout = Reader::finish(stdout).await;
+        let stderr = Reader::finish(stderr).await;
+        match (exit, self.whole) {
+            (Some(exit), whole) if whole.is_none_or(|limit| stdout.len() <= limit) => {
+                Ok(Output { exit, stdout, stderr })
+            }
+            (_, limit) => Err(ProcessError::TooMuch(self.program.clone(), limit.unwrap_or_default())),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(group) = self.group {
+            // Only fails if the group is gone already. The runtime reaps the child.
+            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+/// A session of its own (a terminal's signals do not reach it, and it can be ended as a group) and
+/// Debian's usual umask, whatever ours is.
+#[allow(unsafe_code)]
+fn own_session(child: &mut tokio::process::Command) {
+    // SAFETY: runs between fork and exec and calls only setsid(2) and umask(2), both
+    // async-signal-safe; it allocates nothing.
+    unsafe {
+        child.pre_exec(|| {
+            rustix::process::setsid()?;
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+            Ok(())
+        });
+    }
+}
+
+/// A program that does not read all of its input closes the pipe; that is its own affair.
+fn feed(to: Option<tokio::process::ChildStdin>, bytes: Vec<u8>) {
+    if let Some(mut to) = to {
+        tokio::spawn(async move {
+            let _ = to.write_all(&bytes).await;
+        });
+    }
+}
+
+/// Reads a stream to its end into a bounded buffer.
+struct Reader {
+    kept: Arc<Mutex<Vec<u8>>>,
+    full: Arc<tokio::sync::Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Keeps the last `keep` bytes; with `head`, the first, and says when there are that many.
+    fn start(mut from: impl AsyncRead + Unpin + Send + 'static, keep: usize, head: bool) -> Self {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let full = Arc::new(tokio::sync::Notify::new());
+        let (into, tell) = (kept.clone(), full.clone());
+        let task = tokio::spawn(async move {
+            let mut chunk = vec![0; 32 << 10];
+            while let Ok(read @ 1..) = from.read(&mut chunk).await {
+                let mut kept = lock(&into);
+                kept.extend_from_slice(&chunk[..read]);
+                if head && kept.len() >= keep {
+                    kept.truncate(keep);
+                    tell.notify_one();
+                    return;
+                }
+                // Cut only now and then: dropping the front moves everything behind it.
+                if kept.len() > keep * 2 {
+                    let from = kept.len() - keep;
+                    kept.drain(..from);
+                }
+            }
+            let mut kept = lock(&into);
+            let from = kept.len().saturating_sub(keep);
+            kept.drain(..from);
+        });
+        Self { kept, full, task }
+    }
+
+    async fn finish(reader: Option<Self>) -> Vec<u8> {
+        let Some(mut reader) = reader else { return Vec::new() };
+        if timeout(DRAIN, &mut reader.task).await.is_err() {
+            reader.task.abort();
+        }
+        std::mem::take(&mut *lock(&reader.kept))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[tokio::test]
+    async fn hands_over_input_and_gets_output() {
+        let output = run(Command::new("cat").stdin("hello")).await.unwrap();
+        assert_eq!((output.exit, output.stdout.as_slice()), (Exit::Code(0), b"hello".as_slice()));
+    }
+
+    #[tokio::test]
+    async fn the_environment_is_clean() {
+        let output = run(Command::new("env").env("ONE", "1")).await.unwrap();
+        let mut lines: Vec<_> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["LC_ALL=C.UTF-8", "ONE=1", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
+    }
+
+    #[tokio::test]
+    async fn bounds_hold() {
+        let endless = run(Command::new("cat").arg("/dev/zero").limit(1000)).await;
+        assert!(matches!(endless, Err(ProcessError::TooMuch(_, 1000))), "{endless:?}");
+        let exact = run(Command::new("head").args(["-c", "1000", "/dev/zero"]).limit(1000)).await.unwrap();
+        assert_eq!(exact.stdout.len(), 1000);
+        let one_more = run(Command::new("head").args(["-c", "1001", "/dev/zero"]).limit(1000)).await;
+        assert!(matches!(one_more, Err(ProcessError::TooMuch(..))), "{one_more:?}");
+        let tail = run(Command::new("seq").args(["1", "100000"]).tail(13)).await.unwrap();
+        assert_eq!(tail.stdout, b"99999\n100000\n");
+    }
+
+    #[tokio::test]
+    async fn a_slow_program_and_its_children_are_stopped() {
+        let began = Instant::now();
+        let slow =
+            run(Command::new("setsid").args(["--wait", "sleep", "100"]).timeout(Duration::from_millis(200))).await;
+        assert!(matches!(slow, Err(ProcessError::Timeout(..))), "{slow:?}");
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn failures_say_how() {
+        assert!(matches!(run(Command::new("/nonexistent")).await, Err(ProcessError::Start(..))));
+        let error = run_ok(Command::new("ls").arg("/nonexistent")).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("`ls` ended with code 2") && text.contains("No such file"), "{text}");
+    }
+
+    #[test]
+    fn output_is_made_safe() {
+        assert_eq!(printable(b"a\x1b[31mb\xff\n"), "a\\u{1b}[31mb\u{fffd}\n");
+        assert_eq!(tail_of(b"first\nsecond\nthird\n", 10), "third");
+    }
+}
