@@ -43,7 +43,9 @@ pub struct PreviewStep {
 #[serde(tag = "consequence", rename_all = "kebab-case")]
 pub enum Consequence {
     /// `None`: the server does not say how much.
-    Download { bytes: Option<u64> },
+    Download {
+        bytes: Option<u64>,
+    },
     Restart,
     /// Not served until it is started again later in the same pass.
     Downtime,

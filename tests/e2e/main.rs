@@ -2,5 +2,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test runs programs and writes files")]
 
+mod applications;
+mod daemon;
+mod faults;
+mod isolation;
 mod machine;
+mod upgrades;
 mod wordpress;

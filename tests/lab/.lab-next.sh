@@ -44,7 +44,7 @@ LAB_WEB_PKGS=nginx-light,mariadb-server,postgresql,php-fpm,php-cli,php-mysql,php
 LAB_OVERLAY=${LAB_OVERLAY:-}              # directory copied over the root of a new disk before its first boot
 LAB_TIMEOUT=${LAB_TIMEOUT:-60}            # seconds to wait for boot and for poweroff
 
-pool=$LAB_HOME/pool run=$LAB_HOME/run cache=$LAB_CACHE mnt=$LAB_HOME/mnt
+run=$LAB_HOME/run cache=$LAB_CACHE mnt=$LAB_HOME/mnt pool=$LAB_HOME/mnt/.pool
 die() { echo "lab: $*" >&2; exit 1; }
 say() { echo "lab: $*" >&2; }
 now() { date +%s.%N; }
@@ -63,6 +63,9 @@ readf() { cat "$1" 2>/dev/null || true; }
 
 # ------------------------------------------------------------------ pool, images
 pool_up() {  # one XFS with reflink in a sparse file: cloning a disk image is free
+  # A booting machine copies every mount there is and keeps it out of sight. Below a shared mount an unmount reaches those copies
+  # too; else the file system stays mounted, dirty, and a clone of its disk lacks what was written last.
+  mountpoint -q "$mnt" || { mount -t tmpfs -o mode=755,size=16m lab-mnt "$mnt"; mount --make-shared "$mnt"; }
   mountpoint -q "$pool" 2>/dev/null && return
   mkdir -p "$pool"
   if [ ! -s "$LAB_HOME/pool.img" ]; then
@@ -72,6 +75,8 @@ pool_up() {  # one XFS with reflink in a sparse file: cloning a disk image is fr
   mount -o loop,noatime,discard "$LAB_HOME/pool.img" "$pool"
   mkdir -p "$pool/images" "$pool/disks"
 }
+unmount() {  # the namespace of a machine that just died may hold it for a moment
+  local i; for ((i = 0; i < 100; i++)); do mountpoint -q "$1" 2>/dev/null || return 0; umount "$1" 2>/dev/null || sleep 0.05; done; die "$1 stays mounted"; }
 mopt=loop,noatime; [ "$LAB_FS" != xfs ] || mopt=$mopt,nouuid   # clones share a UUID (btrfs: kernel 6.7+ copes by itself)
 make_fs() { case $LAB_FS in
   btrfs) mkfs.btrfs -q -f "$1" >/dev/null 2>&1;; ext4) mkfs.ext4 -q -F "$1";; xfs) mkfs.xfs -q -f "$1";;
@@ -191,7 +196,7 @@ uplink() {
       ip -n "$LAB_ID" addr add "$LAB_UPNET.2/30" dev up0; ip -n "$LAB_ID" link set up0 up
       ip -n "$LAB_ID" route replace default via "$LAB_UPNET.1"
       in_ns "$LAB_ID" nft -f - <<<"table ip $LAB_ID { chain post { type nat hook postrouting priority 100; oifname up0 masquerade; };
-        chain fwd { type filter hook forward priority 0; oifname up0 ip saddr != ${2:-$LAB_SUBNET.0/24} drop; }; }"
+        chain guard { type filter hook forward priority 0; oifname up0 ip saddr != ${2:-$LAB_SUBNET.0/24} drop; }; }"
       readf /proc/sys/net/ipv4/ip_forward >"$run/ip_forward"; sysctl -qw net.ipv4.ip_forward=1
       nft -f - <<<"table ip $LAB_ID { chain post { type nat hook postrouting priority 100; ip saddr $LAB_UPNET.0/30 oifname != \"$LAB_ID-up\" masquerade; }; }"
     fi
@@ -384,6 +389,6 @@ disk)   [ $# -ge 2 ] || die "disk NAME SIZE [DEV]"; add_disk "$@";;
 log)    readf "$run/$1/console"; readf "$LAB_HOME/$1.console";;
 status) for d in "$run"/*/; do [ -d "$d" ] || continue; n=$(basename "$d"); l=$(leader "$n") || l=-
           echo "$n $(readf "$d/ip") leader=$l $( [ "$l" = - ] || enter "$l" systemctl is-system-running 2>/dev/null || true)"; done;;
-clean)  net_down; umount "$pool" 2>/dev/null || true; rm -rf "$LAB_HOME/pool.img" "$run" "$LAB_HOME/hosts" "$LAB_HOME/slots" "$mnt" "$LAB_HOME"/*.console "$LAB_HOME"/*.log;;
+clean)  net_down; unmount "$pool"; unmount "$mnt"; rm -rf "$LAB_HOME/pool.img" "$run" "$LAB_HOME/hosts" "$LAB_HOME/slots" "$mnt" "$LAB_HOME"/*.console "$LAB_HOME"/*.log;;
 *)      sed -n '2,/^set /{/^set /d;p}' "$0" | sed 's/^# \{0,1\}//'; [ -z "$cmd" ] || exit 2;;
 esac

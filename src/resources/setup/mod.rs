@@ -5,6 +5,8 @@
 mod apply;
 mod diff;
 pub mod observe;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -22,6 +22,9 @@ use crate::model::{Kind, ResourceId};
 use crate::resources::{self, AnyChange, AnyDesired, AnyObserved, Diff, Phase, Wanted};
 use crate::resources::{package, service, setup};
 
+#[cfg(test)]
+mod tests;
+
 pub type StepId = usize;
 
 /// One change, and what it waits for.
