@@ -23,8 +23,6 @@ pub enum LedgerError {
     Write(#[source] DurableError),
     #[error("the ledger `{path}` is damaged")]
     Damaged { path: PathBuf, source: serde_json::Error },
-    #[error("the accepted document has {0} problem(s) for this version of socle")]
-    AcceptedIsBad(usize),
     #[error("generation {given} is older than the accepted {accepted}")]
     Older { given: Generation, accepted: Generation },
     #[error("generation {0} was accepted with other content")]

@@ -14,7 +14,7 @@ use crate::model::document::{self, Document, DriftPolicy};
 use crate::model::problem::Problem;
 use crate::model::report::Report;
 use crate::model::Name;
-use crate::recipe::{self, Catalog, Context, Facts};
+use crate::recipe::{self, Catalog, CompileProblem, Context, Facts};
 use crate::resources::release::{self, Origin};
 use crate::resources::{AnyDesired, AnyObserved, Wanted, setup};
 
@@ -25,20 +25,23 @@ pub struct Agent {
     pub state: PathBuf,
     pub catalog: Catalog,
     pub facts: Facts,
-    /// Where Python packages come from ([`super::config::Config::python_index`]).
-    pub python_index: Option<String>,
     /// Seconds between two looks of the daemon.
     pub interval_s: u32,
     /// Where the ports' progress goes.
     pub progress: Arc<Relay>,
     pub now: fn() -> jiff::Timestamp,
-    pub random: fn(&mut [u8]),
+    pub random: fn(&mut [u8]) -> std::io::Result<()>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error("{} problem(s) in the document", .0.len())]
     Refused(Vec<Problem>),
+    /// What was accepted once and is refused now: a recipe changed since.
+    #[error("the accepted document cannot be brought about: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Uncompilable(Vec<CompileProblem>),
+    #[error("the system gives no random bytes")]
+    Random(#[source] std::io::Error),
     #[error("no document was accepted yet")]
     NothingAccepted,
     #[error("there is no instance `{0}`")]
@@ -72,17 +75,22 @@ impl Agent {
         Ok(HostLock::take(&self.state.join("lock"), &format!("{me}, PID {}", std::process::id()))?)
     }
 
-    /// A document in all its aspects: its own, and what the recipes say to it.
+    /// A document in all its aspects: its own, what the recipes say to it, and what is installed here.
     pub fn check(&self, file: &str, text: &str) -> Result<Document, AgentError> {
+        let mut ledger = Ledger::load(&self.state)?;
+        ledger.accept_local(file, text, (self.now)());
+        self.check_with(&ledger, file, text)
+    }
+
+    fn check_with(&self, ledger: &Ledger, file: &str, text: &str) -> Result<Document, AgentError> {
         let document = document::parse(file, text).map_err(AgentError::Refused)?;
-        let problems = recipe::check_document(&document, &self.catalog, &self.facts);
+        let (_, problems) = self.resources(ledger, &ledger.target(ledger.generation(), &document))?;
         if problems.is_empty() {
             return Ok(document);
         }
-        let at = |path: &[String]| document::position_of(file, text, path);
         let mut problems: Vec<Problem> = problems
             .into_iter()
-            .map(|p| Problem { at: at(&p.path), reason: p.reason, hint: p.hint })
+            .map(|p| Problem { at: document::position_of(file, text, &p.path), reason: p.reason, hint: p.hint })
             .collect();
         problems.sort();
         Err(AgentError::Refused(problems))
@@ -90,11 +98,10 @@ impl Agent {
 
     /// What an apply of this document would do. Writes nothing.
     pub async fn plan(&self, file: &str, text: &str) -> Result<consequence::Preview, AgentError> {
-        let document = self.check(file, text)?;
         let mut ledger = Ledger::load(&self.state)?;
         ledger.accept_local(file, text, (self.now)());
-        let generation = ledger.generation();
-        let target = ledger.target(generation, &document);
+        let document = self.check_with(&ledger, file, text)?;
+        let target = ledger.target(ledger.generation(), &document);
         let wanted = self.compile(&ledger, &target)?;
         let plan = pass::preview(&self.host, &wanted).await;
         let notes = target.held_back.iter().map(|(name, why)| format!("{name}: {why}")).collect();
@@ -103,10 +110,11 @@ impl Agent {
 
     /// Accepts a document and brings it about.
     pub async fn apply(&self, file: &str, text: &str, events: &dyn Events) -> Result<Report, AgentError> {
-        self.check(file, text)?;
         let lock = self.lock("socle agent apply")?;
         let mut ledger = Ledger::load(&self.state)?;
-        if ledger.accept_local(file, text, (self.now)()) {
+        let news = ledger.accept_local(file, text, (self.now)());
+        self.check_with(&ledger, file, text)?;
+        if news {
             // Durable before anything is done: from here on the document stands, whatever happens.
             ledger.store(&self.state, &lock)?;
         }
@@ -235,33 +243,40 @@ impl Agent {
 
     pub(super) fn accepted(&self, ledger: &Ledger) -> Result<Document, AgentError> {
         let accepted = ledger.accepted.as_ref().ok_or(AgentError::NothingAccepted)?;
-        self.check(&accepted.file, &accepted.text)
+        document::parse(&accepted.file, &accepted.text).map_err(AgentError::Refused)
     }
 
-    /// The resources of a target.
+    /// The resources of a target that was checked before.
     pub(super) fn compile(&self, ledger: &Ledger, target: &ledger::Target) -> Result<Vec<Wanted>, AgentError> {
-        let mut secrets = BTreeMap::new();
+        match self.resources(ledger, target)? {
+            (wanted, problems) if problems.is_empty() => Ok(wanted),
+            (_, problems) => Err(AgentError::Uncompilable(problems)),
+        }
+    }
+
+    fn resources(
+        &self,
+        ledger: &Ledger,
+        target: &ledger::Target,
+    ) -> Result<(Vec<Wanted>, Vec<CompileProblem>), AgentError> {
+        let mut contexts = BTreeMap::new();
         for (name, instance) in &target.document.instances {
-            let Some(recipe) = self.catalog.get(&instance.recipe) else { continue };
-            let mut of_instance = BTreeMap::new();
-            for spec in recipe.secrets() {
+            let mut context = Context::new(self.facts.clone());
+            context.keep = target.keep.get(name).cloned().unwrap_or_default();
+            context.seen = ledger.seen.clone();
+            if !target.held_back.contains_key(name) {
+                context.installed = ledger.good.get(name).map(|good| good.instance.version.clone());
+            }
+            for spec in self.catalog.get(&instance.recipe).map(recipe::secrets_wanted).unwrap_or_default() {
                 let value = match secrets::read(&self.state, name, &spec.name)? {
                     Some(value) => value,
-                    None => secrets::generate(spec.alphabet, spec.length, &mut |bytes| (self.random)(bytes)),
+                    None => spec.generate(|bytes| (self.random)(bytes)).map_err(AgentError::Random)?,
                 };
-                of_instance.insert(spec.name.clone(), value);
+                context.secrets.insert(spec.name, value);
             }
-            secrets.insert(name.clone(), of_instance);
+            contexts.insert(name.clone(), context);
         }
-        let context = Context {
-            facts: &self.facts,
-            secrets: &secrets,
-            keep: &target.keep,
-            seen: &ledger.seen,
-            python_index: self.python_index.as_deref(),
-        };
-        recipe::compile_document(&target.document, &self.catalog, &context)
-            .map_err(|problems| AgentError::Ledger(LedgerError::AcceptedIsBad(problems.len())))
+        Ok(recipe::compile_document(&target.document, &self.catalog, &contexts))
     }
 
     fn interrupted(&self) -> Result<Vec<String>, AgentError> {

@@ -11,7 +11,6 @@ pub mod fake;
 pub mod files;
 pub mod ports;
 pub mod process;
-mod seed;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -26,7 +26,7 @@ struct Scene {
 fn document(version: &str) -> String {
     format!(
         "schema = 1\n[instances.blog]\nrecipe = \"wordpress\"\nversion = \"{version}\"\ndomain = \"{DOMAIN}\"\n\
-         [instances.blog.params]\ntitle = \"Les amis\"\nadmin_email = \"admin@example.org\"\n"
+         [instances.blog.params]\ntitle = \"Les amis\"\nadmin-email = \"admin@example.org\"\n"
     )
 }
 

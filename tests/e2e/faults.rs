@@ -28,7 +28,7 @@ fn bad_input_is_refused_before_any_effect() {
             "schema = 1\n[instances.blog]\nrecipe = \"wordpres\"\nversion = \"1\"\ndomain = \"a.example.org\"\n",
             "did you mean `wordpress`",
         ),
-        (&*wordpress::document("6.8.7").replace("admin_email", "admin_mail"), "admin_email"),
+        (&*wordpress::document("6.8.7").replace("admin-email", "admin-mail"), "admin-email"),
         (
             &*format!(
                 "{}[instances.b]\nrecipe = \"static\"\nversion = \"1\"\ndomain = \"page.example.org\"\n",

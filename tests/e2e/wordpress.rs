@@ -11,7 +11,7 @@ version = "{version}"
 domain = "{DOMAIN}"
 [instances.blog.params]
 title = "Les amis du vélo"
-admin_email = "admin@example.org"
+admin-email = "admin@example.org"
 "#
     )
 }

@@ -2,28 +2,33 @@
 """The lab's download site: mirror.py ADDRESS CACHE PEM PIDFILE
 
 Serves, on ports 80 and 443 of ADDRESS,
-  /SITE/PATH          a fixture under the path its upstream uses (the table below)
+  /SITE/PATH          a fixture under the path its upstream uses (SITES below)
+  /files/NAME         a file of the cache's folder fixtures
   /pypi/simple/NAME/  the wheels of fixtures/pypi as a package index (PEP 503)
   /apt-SUITE/FILE     the packages of the web image as an apt repository
 and the same files with a fault when the path begins with
   /status/N/…         answers with status N
-  /truncate/N/…       ends after N bytes, though more were announced
+  /truncate/N/…       ends N bytes on, though more were announced (so a client that resumes gets there)
   /slow/N/…           N bytes a second
   /corrupt/…          the last byte is another one
   /html/…             a web page instead of the file
+  /norange/…          always the whole file
   /endless/           never ends
+  /redirect/…         redirects to the same without /redirect
   /redirect-file/     redirects to a file: address
+  /redirect-loop/     redirects to itself
+One line a request goes to requests.log beside PIDFILE: METHOD PATH RANGE STATUS.
 """
 import http.server, os, re, socketserver, ssl, sys, threading, time
 
 ADDRESS, CACHE, PEM, PIDFILE = sys.argv[1:5]
-FIXTURES = {
-    "/wordpress.org/wordpress-6.1.9.tar.gz": "wordpress-6.1.9.tar.xz",
-    "/wordpress.org/wordpress-6.8.7.tar.gz": "wordpress-6.8.7.tar.xz",
-    "/releases.wikimedia.org/mediawiki/1.39/mediawiki-1.39.17.tar.gz": "mediawiki-1.39.17.tar.gz",
-    "/releases.wikimedia.org/mediawiki/1.43/mediawiki-1.43.9.tar.gz": "mediawiki-1.43.9.tar.gz",
-    "/download.dokuwiki.org/src/dokuwiki/dokuwiki-2022-07-31a.tgz": "dokuwiki-2022-07-31a.tgz",
-}
+# Where upstream keeps its releases. What comes from Debian may be packed with xz under the same name: a reader must look, not guess.
+SITES = re.compile(
+    r"/wordpress\.org/(wordpress-[\d.]+\.tar\.gz)"
+    r"|/releases\.wikimedia\.org/mediawiki/[\d.]+/(mediawiki-[\d.]+\.tar\.gz(?:\.sig)?)"
+    r"|/download\.dokuwiki\.org/src/dokuwiki/(dokuwiki-[\da-z-]+\.tgz)"
+    r"|/files/([^/]+)"
+)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -31,6 +36,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+
+    def log_request(self, code="-", size="-"):
+        with open(os.path.join(os.path.dirname(PIDFILE), "requests.log"), "a") as log:
+            log.write(f"{self.command} {self.path} {self.headers.get('Range', '-')} {int(code)}\n")
 
     def do_HEAD(self):
         self.answer(body=False)
@@ -42,17 +51,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path, fault, number = self.path.split("?")[0], None, 0
         if found := re.match(r"/(status|truncate|slow)/(\d+)(/.*)$", path):
             fault, number, path = found[1], int(found[2]), found[3]
-        elif found := re.match(r"/(corrupt|html)(/.*)$", path):
+        elif found := re.match(r"/(corrupt|html|norange|redirect)(/.*)$", path):
             fault, path = found[1], found[2]
         if fault == "status":
             return self.whole(number, b"no\n", "text/plain", body)
         if fault == "html":
             return self.whole(200, b"<!DOCTYPE html><html><body>Please log in</body></html>\n", "text/html", body)
+        if fault == "redirect":
+            return self.redirect(path)
         if path == "/redirect-file/":
-            self.send_response(302)
-            self.send_header("Location", "file:///etc/passwd")
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
+            return self.redirect("file:///etc/passwd")
+        if path == "/redirect-loop/":
+            return self.redirect(path)
         if path == "/endless/":
             return self.endless(body)
         if page := self.index(path):
@@ -64,14 +74,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def find(self, path):
         root = os.path.join(CACHE, "fixtures")
-        if path in FIXTURES:
-            file = os.path.join(root, FIXTURES[path])
+        if found := SITES.fullmatch(path):
+            file = os.path.join(root, found[found.lastindex])
+            if not os.path.isfile(file):
+                file = file.removesuffix(".gz") + ".xz"
         elif path.startswith("/pypi/files/"):
             file = os.path.join(root, "pypi", os.path.basename(path))
         elif re.match(r"/apt-[a-z]+/[^/]", path):
             file = os.path.join(CACHE, path.split("/")[1], os.path.basename(path))
         else:
-            file = os.path.join(root, os.path.basename(path))
+            return None
         return file if os.path.isfile(file) else None
 
     def index(self, path):
@@ -92,6 +104,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if body:
             self.wfile.write(data)
 
+    def redirect(self, target):
+        self.send_response(302)
+        self.send_header("Location", target)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def endless(self, body):
         self.send_response(200)
         self.send_header("Content-Type", "application/octet-stream")
@@ -103,25 +121,34 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def file(self, file, fault, number, body):
         size, mtime = os.path.getsize(file), int(os.path.getmtime(file))
         etag, start = f'"{size:x}-{mtime:x}"', 0
-        asked = re.match(r"bytes=(\d+)-$", self.headers.get("Range", ""))
+        asked = re.match(r"bytes=(\d*)-(\d*)$", self.headers.get("Range", ""))
         unchanged = self.headers.get("If-Range") in (None, etag)
-        if asked and unchanged and int(asked[1]) < size:
-            start = int(asked[1])
+        end = size
+        if asked and any(asked.groups()) and unchanged and fault != "norange":
+            first, last = asked.groups()
+            start = int(first) if first else max(size - int(last), 0)
+            end = min(int(last) + 1, size) if first and last else size
+            if start >= end:
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{size}")
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
         else:
             self.send_response(200)
         self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(size - start))
+        self.send_header("Content-Length", str(end - start))
         self.send_header("ETag", etag)
-        self.send_header("Accept-Ranges", "bytes")
+        if fault != "norange":
+            self.send_header("Accept-Ranges", "bytes")
         self.end_headers()
         if not body:
             return
         with open(file, "rb") as data:
             data.seek(start)
-            sent = 0
-            while chunk := data.read(number if fault == "slow" and number else 1 << 16):
+            sent, step = 0, number if fault == "slow" and number else 1 << 16
+            while chunk := data.read(min(step, end - start - sent)):
                 if fault == "truncate" and sent + len(chunk) > number:
                     self.wfile.write(chunk[: number - sent])
                     self.close_connection = True

@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::durable::{self, DurableError};
 use crate::host::{PortError, ProbeAnswer};
+use crate::model::unit::{Limits, Network, Readiness, Sandbox};
 use crate::resources::About;
 
 /// Where dumps taken before a migration are kept.
@@ -19,8 +21,6 @@ enum SetupError {
     Record { name: String, source: DurableError },
     #[error("cannot make the directory `{path}`")]
     Directory { path: PathBuf, source: std::io::Error },
-    #[error("cannot copy `{from}` to `{to}`")]
-    Seed { from: String, to: String, source: std::io::Error },
     #[error("the step `{step}` of `{name}` ended with code {code}; its last words: {output}")]
     Step { name: String, step: String, code: i32, output: String },
     #[error("`{host}{path}` does not answer as it must: {why}")]
@@ -116,25 +116,64 @@ impl<'a> Record<'a> {
 }
 
 async fn run_steps(host: &Host, name: &str, steps: &[Step]) -> Result<(), ApplyError> {
-    for step in steps {
+    for (nth, step) in steps.iter().enumerate() {
         match step {
-            Step::Run { name: step, unit, stdin, ok_codes } => {
-                let task = format!("{name}-{step}");
-                let done = host.tasks.run(&task, unit, stdin.as_ref()).await.map_err(port)?;
-                if !ok_codes.contains(&done.code) {
-                    let (name, step) = (name.to_owned(), step.clone());
-                    let error = SetupError::Step { name, step, code: done.code, output: done.output };
-                    return Err(ApplyError::release("setup.step", &error, None));
-                }
+            Step::Run { name: task, unit, stdin, ok_codes } => {
+                run(host, name, task, unit, stdin.as_ref(), ok_codes).await?;
             }
             Step::Seed { from, to, owner, replace } => {
-                let copied = host.seed(from, to, owner, *replace);
-                let (from, to) = (from.clone(), to.clone());
-                copied.map_err(|source| failed("setup.seed", SetupError::Seed { from, to, source }))?;
+                let unit = seed_unit(from, to, owner, *replace);
+                run(host, name, &format!("{name}-seed-{nth}"), &unit, None, &[0]).await?;
             }
         }
     }
     Ok(())
+}
+
+async fn run(
+    host: &Host,
+    name: &str,
+    task: &str,
+    unit: &ServiceUnit,
+    stdin: Option<&Content>,
+    ok_codes: &[i32],
+) -> Result<(), ApplyError> {
+    let done = host.tasks.run(task, unit, stdin).await.map_err(port)?;
+    if ok_codes.contains(&done.code) {
+        return Ok(());
+    }
+    let (name, step) = (name.to_owned(), task.to_owned());
+    let error = SetupError::Step { name, step, code: done.code, output: done.output };
+    Err(ApplyError::release("setup.step", &error, None))
+}
+
+/// Copies as the instance's own user: its data may hold links of its making, which root must not follow.
+fn seed_unit(from: &str, to: &str, owner: &str, replace: bool) -> ServiceUnit {
+    let mode = if replace { "--remove-destination" } else { "--no-clobber" };
+    let copy = ["/usr/bin/cp", "--recursive", "--no-target-directory", mode, from, to];
+    ServiceUnit {
+        description: format!("socle: copy into {to}"),
+        after: Vec::new(),
+        readiness: Readiness::Oneshot,
+        exec: copy.map(str::to_owned).to_vec(),
+        reload: None,
+        user: Some(owner.to_owned()),
+        environment: BTreeMap::new(),
+        working_directory: None,
+        runtime_directory: None,
+        sandbox: Sandbox {
+            writable: vec![Path::new(to).parent().unwrap_or(Path::new(to)).display().to_string()],
+            network: Network::None,
+            ..Sandbox::default()
+        },
+        limits: Limits::default(),
+        slice: "socle.slice".to_owned(),
+        timeout_s: 1800,
+        wanted_by: Vec::new(),
+        stdin: None,
+        stdout: None,
+        inputs: None,
+    }
 }
 
 fn dump_directory(host: &Host, name: &str, release: &str) -> PathBuf {
@@ -163,7 +202,7 @@ async fn dump(
 async fn restore(host: &Host, name: &str, dumps: &[Dump]) -> Result<(), ApplyError> {
     for dump in dumps {
         let path = host.path(&dump.path);
-        let digest = host.digest_of(&path).map_err(|source| {
+        let digest = digest_of(&path).map_err(|source| {
             failed("setup.dump-unreadable", SetupError::DumpUnreadable { path: dump.path.clone(), source })
         })?;
         if digest != dump.sha256 {
@@ -221,5 +260,18 @@ fn remove_directory(path: &Path) -> Result<(), ApplyError> {
             Err(failed("setup.directory", SetupError::Directory { path: path.to_owned(), source: error }))
         }
         _ => Ok(()),
+    }
+}
+
+fn digest_of(path: &Path) -> std::io::Result<Digest> {
+    use sha2::Digest as _;
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = sha2::Sha256::new();
+    let mut piece = [0; 1 << 16];
+    loop {
+        match std::io::Read::read(&mut file, &mut piece)? {
+            0 => return Ok(Digest::from_hasher(hasher)),
+            read => hasher.update(&piece[..read]),
+        }
     }
 }
