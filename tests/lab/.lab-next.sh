@@ -118,7 +118,7 @@ image() {
 unpack_image() {  # TAR IMAGE
   local m=$mnt/.build; mkdir -p "$m"; umount -q "$m" 2>/dev/null || true
   rm -f "$2.tmp"; truncate -s "$LAB_DISK" "$2.tmp"; make_fs "$2.tmp"; mount -o "$mopt" "$2.tmp" "$m"
-  zstd -dc "$1" | tar -x --numeric-owner --xattrs --xattrs-include='*' --warning=no-unknown-keyword -C "$m"
+  tar -x -I 'zstd -d' -f "$1" --numeric-owner --xattrs --xattrs-include='*' --warning=no-unknown-keyword -C "$m"
   umount "$m"; mv "$2.tmp" "$2"
 }
 web_tar() {  # SUITE: install in a machine; the packages it downloaded become the lab's own repository

@@ -19,7 +19,7 @@ and the same files with a fault when the path begins with
   /redirect-loop/     redirects to itself
 One line a request goes to requests.log beside PIDFILE: METHOD PATH RANGE STATUS.
 """
-import http.server, os, re, socketserver, ssl, sys, threading, time
+import http.server, os, re, socketserver, ssl, sys, threading, time, urllib.parse
 
 ADDRESS, CACHE, PEM, PIDFILE = sys.argv[1:5]
 # Where upstream keeps its releases. What comes from Debian may be packed with xz under the same name: a reader must look, not guess.
@@ -48,7 +48,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, body):
-        path, fault, number = self.path.split("?")[0], None, 0
+        path, fault, number = urllib.parse.unquote(self.path.split("?")[0]), None, 0
         if found := re.match(r"/(status|truncate|slow)/(\d+)(/.*)$", path):
             fault, number, path = found[1], int(found[2]), found[3]
         elif found := re.match(r"/(corrupt|html|norange|redirect)(/.*)$", path):

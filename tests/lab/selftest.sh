@@ -108,5 +108,5 @@ for m in 's1 trixie base-trixie' 'p4 bookworm web-bookworm'; do set -- $m
 done
 
 ok 'clean'                        $L clean
-ok 'nothing is left'              sh -c "! { find /sys/fs/cgroup -type d -path '*/lab*'; ip netns; cat /proc/mounts; losetup -a; pgrep -af mirror.py; } | grep -F '$LAB_HOME'"
+ok 'nothing is left'              sh -c "! { find /sys/fs/cgroup -type d -path '*/lab*'; ip netns; cat /proc/mounts; losetup -a; ps -eo args | grep '[m]irror.py'; } | grep -F '$LAB_HOME/'"
 echo "$pass passed, $fail failed"; [ "$fail" = 0 ]
