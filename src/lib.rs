@@ -22,6 +22,7 @@
 //! of it: target, observe, plan, execute, observe and plan again, learn, report.
 
 pub mod durable;
+pub mod engine;
 pub mod host;
 pub mod model;
 pub mod recipe;

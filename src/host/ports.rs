@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 
 use crate::model::document::{Engine, Source};
 use crate::model::unit::ServiceUnit;
@@ -89,6 +90,8 @@ pub trait Units: Send + Sync {
     async fn unmask(&self, name: &str) -> PortResult<()>;
     /// Reads the unit files again.
     async fn daemon_reload(&self) -> PortResult<()>;
+    /// Names of units of ours (`socle-*`) as they fail or stop. Ends when the bus is gone.
+    async fn failures(&self) -> BoxStream<'static, String>;
 }
 
 /// What dpkg and apt say of one package.

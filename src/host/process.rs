@@ -415,6 +415,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Becomes another program, for good: it gets our terminal and our exit code. Returns only if it cannot
+/// be started.
+pub fn hand_over(program: &str, args: &[String]) -> io::Error {
+    use std::os::unix::process::CommandExt;
+    std::process::Command::new(program).args(args).exec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
