@@ -89,6 +89,10 @@ impl Dpkg {
         })
     }
 
+    pub fn held(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.held())
+    }
+
     /// Something is left from an interruption.
     pub fn interrupted(&self) -> bool {
         self.journal || self.half_unpacked().next().is_some() || self.unconfigured().next().is_some()
