@@ -11,6 +11,7 @@ pub mod fake;
 pub mod files;
 pub mod ports;
 pub mod process;
+pub mod sql;
 
 use std::path::PathBuf;
 use std::sync::Arc;

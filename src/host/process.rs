@@ -37,12 +37,19 @@ pub struct Command {
     program: PathBuf,
     args: Vec<String>,
     env: Vec<(String, String)>,
-    stdin: Vec<u8>,
+    stdin: Input,
     identity: Option<(u32, u32)>,
     cwd: Option<PathBuf>,
     timeout: Option<Duration>,
     capture: Capture,
     survives: bool,
+}
+
+/// What the program reads.
+enum Input {
+    Bytes(Vec<u8>),
+    /// From where this file stands, so that a large input never goes through our memory.
+    File(File),
 }
 
 /// What becomes of what the program prints.
@@ -54,6 +61,8 @@ enum Capture {
     Tail(usize),
     /// Both streams go to this file and nothing is kept.
     Log(File),
+    /// Standard output goes to this file, the end of the standard error is kept.
+    File(File),
 }
 
 impl Command {
@@ -64,7 +73,7 @@ impl Command {
             program: program.into(),
             args: Vec::new(),
             env: Vec::new(),
-            stdin: Vec::new(),
+            stdin: Input::Bytes(Vec::new()),
             identity: None,
             cwd: None,
             timeout: Some(Duration::from_secs(60)),
@@ -90,7 +99,19 @@ impl Command {
 
     /// Bytes for its standard input; without them it reads end of file.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.stdin = bytes.into();
+        self.stdin = Input::Bytes(bytes.into());
+        self
+    }
+
+    /// A file for its standard input, read from where it stands.
+    pub fn stdin_from(mut self, file: File) -> Self {
+        self.stdin = Input::File(file);
+        self
+    }
+
+    /// Its standard output goes into this file, at where it stands.
+    pub fn stdout_to(mut self, file: File) -> Self {
+        self.capture = Capture::File(file);
         self
     }
 
@@ -138,7 +159,6 @@ impl fmt::Debug for Command {
             .field("program", &self.program)
             .field("args", &self.args)
             .field("env", &self.env.iter().map(|(name, _)| name).collect::<Vec<_>>())
-            .field("stdin", &format_args!("{} bytes", self.stdin.len()))
             .finish_non_exhaustive()
     }
 }
@@ -274,21 +294,30 @@ impl Running {
         let mut child = tokio::process::Command::new(&program);
         child.args(args).env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").envs(env);
         child.current_dir(cwd.as_deref().unwrap_or(Path::new("/")));
-        child.stdin(if stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
+        let stdin = match stdin {
+            Input::Bytes(bytes) => {
+                child.stdin(if bytes.is_empty() { Stdio::null() } else { Stdio::piped() });
+                bytes
+            }
+            Input::File(file) => {
+                child.stdin(file);
+                Vec::new()
+            }
+        };
         let whole = match capture {
             Capture::Whole(limit) => Some(limit),
-            Capture::Tail(_) | Capture::Log(_) => None,
+            Capture::Tail(_) | Capture::Log(_) | Capture::File(_) => None,
         };
         let tail = match capture {
             Capture::Whole(limit) => limit.saturating_add(1),
             Capture::Tail(limit) => limit,
-            Capture::Log(_) => 0,
+            Capture::Log(_) | Capture::File(_) => 0,
         };
-        if let Capture::Log(log) = capture {
-            child.stderr(log.try_clone().map_err(cannot)?).stdout(log);
-        } else {
-            child.stdout(Stdio::piped()).stderr(Stdio::piped());
-        }
+        match capture {
+            Capture::Log(log) => child.stderr(log.try_clone().map_err(cannot)?).stdout(log),
+            Capture::File(file) => child.stdout(file).stderr(Stdio::piped()),
+            Capture::Whole(_) | Capture::Tail(_) => child.stdout(Stdio::piped()).stderr(Stdio::piped()),
+        };
         if let Some((uid, gid)) = identity {
             child.uid(uid).gid(gid);
         }
@@ -431,6 +460,20 @@ mod tests {
     async fn hands_over_input_and_gets_output() {
         let output = run(Command::new("cat").stdin("hello")).await.unwrap();
         assert_eq!((output.exit, output.stdout.as_slice()), (Exit::Code(0), b"hello".as_slice()));
+    }
+
+    #[tokio::test]
+    async fn files_go_in_and_out_from_where_they_stand() {
+        use std::io::{Read, Seek, SeekFrom, Write};
+        let (mut from, mut to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        from.write_all(b"header\nbody\n").unwrap();
+        from.seek(SeekFrom::Start(7)).unwrap();
+        to.write_all(b"before\n").unwrap();
+        run_ok(Command::new("cat").stdin_from(from).stdout_to(to.try_clone().unwrap())).await.unwrap();
+        let mut text = String::new();
+        to.rewind().unwrap();
+        to.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "before\nbody\n");
     }
 
     #[tokio::test]
