@@ -300,6 +300,7 @@ up() {
   [ -e "$root/etc/lab-keep" ] || { printf '127.0.0.1 localhost\n127.0.1.1 %s.%s %s\n' "$n" "$LAB_DOMAIN" "$n" >"$root/etc/hosts"
     rm -f "$root/etc/resolv.conf"; printf 'nameserver %s.1\nsearch %s\n' "$LAB_SUBNET" "$LAB_DOMAIN" >"$root/etc/resolv.conf"; }
   compgen -G "$root/etc/ssh/ssh_host_*_key" >/dev/null || ssh-keygen -q -N '' -C "root@$n" -t ed25519 -f "$root/etc/ssh/ssh_host_ed25519_key"
+  sync -f "$root"                                       # what the lab wrote was there before; a power cut takes only what the machine wrote
   lock; port_up "$n" "$ip"; echo "$ip $n.$LAB_DOMAIN $n" >"$LAB_HOME/hosts/$n"; dns_reload; shim; cgroup_make "$n"; unlock
   # exit 133 = the machine rebooted itself
   setsid -f bash -c 'echo $$ >"$1/launcher"; for d in $(cat "$1/cgroups"); do echo $$ >"$d/cgroup.procs"; done; shift
@@ -378,7 +379,8 @@ up)     [ $# -ge 2 ] || die "up NAME IP [IMAGE]"; up "$@";;
 exec)   [ $# -ge 2 ] || die "exec NAME CMD..."; l=$(must_lead "$1"); shift
         enter "$l" systemd-run --quiet --wait --pipe --collect --service-type=exec -p WorkingDirectory=/root -E HOME=/root -E DEBIAN_FRONTEND=noninteractive -E LANG=C.UTF-8 -- "$@";;
 shell)  l=$(must_lead "$1"); shift; [ $# -gt 0 ] || set -- bash -l; enter "$l" "$@";;
-push)   must_lead "$1" >/dev/null; mkdir -p "$(dirname "$mnt/$1/$3")"; cp -aL --remove-destination --no-preserve=ownership "$2" "$mnt/$1/$3";;
+push)   [ $# -eq 3 ] || die "push NAME SRC DST"; must_lead "$1" >/dev/null; to=$mnt/$1/$3; mkdir -p "$(dirname "$to")"
+        cp -aL --remove-destination --no-preserve=ownership "$2" "$to"; if [ -d "$to" ]; then sync -f "$to"; else sync "$to" "$(dirname "$to")"; fi;;
 down)   valid "${1:-}"; poweroff_now "$1";;
 kill)   valid "${1:-}"; power_cut "$1";;
 rm)     valid "${1:-}"; rm_machine "$1";;
