@@ -110,7 +110,6 @@ impl AgentError {
                 ("agent.state", Some("run it as root".to_owned()))
             }
             AgentError::Uncompilable(_) => ("document.uncompilable", Some("socle agent check FILE".to_owned())),
-            AgentError::Random(_) => ("agent.random", None),
             AgentError::Secret(_) => ("secret.unreadable", None),
             AgentError::Journal(_) => ("journal.error", Some("see `df -h /var/lib/socle`".to_owned())),
             AgentError::Report(_) => ("report.error", Some("see `df -h /var/lib/socle`".to_owned())),

@@ -14,7 +14,7 @@ use crate::model::document::{self, Document, DriftPolicy};
 use crate::model::problem::Problem;
 use crate::model::report::Report;
 use crate::model::Name;
-use crate::recipe::{self, Catalog, CompileProblem, Context, Facts};
+use crate::recipe::{self, Catalog, CompileProblem, Context, Facts, Recipe};
 use crate::resources::release::{self, Origin};
 use crate::resources::{AnyDesired, AnyObserved, Wanted, setup};
 
@@ -30,7 +30,7 @@ pub struct Agent {
     /// Where the ports' progress goes.
     pub progress: Arc<Relay>,
     pub now: fn() -> jiff::Timestamp,
-    pub random: fn(&mut [u8]) -> std::io::Result<()>,
+    pub random: fn(&mut [u8]),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +40,6 @@ pub enum AgentError {
     /// What was accepted once and is refused now: a recipe changed since.
     #[error("the accepted document cannot be brought about: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Uncompilable(Vec<CompileProblem>),
-    #[error("the system gives no random bytes")]
-    Random(#[source] std::io::Error),
     #[error("no document was accepted yet")]
     NothingAccepted,
     #[error("there is no instance `{0}`")]
@@ -84,16 +82,19 @@ impl Agent {
 
     fn check_with(&self, ledger: &Ledger, file: &str, text: &str) -> Result<Document, AgentError> {
         let document = document::parse(file, text).map_err(AgentError::Refused)?;
-        let (_, problems) = self.resources(ledger, &ledger.target(ledger.generation(), &document))?;
-        if problems.is_empty() {
-            return Ok(document);
+        let target = ledger.target(ledger.generation(), &document);
+        match self.resources(ledger, &target)? {
+            Ok(_) => Ok(document),
+            Err(problems) => {
+                let place = |path: &[String]| document::position_of(file, text, path);
+                let mut problems: Vec<Problem> = problems
+                    .into_iter()
+                    .map(|p| Problem { at: place(&p.path), reason: p.reason, hint: p.hint })
+                    .collect();
+                problems.sort();
+                Err(AgentError::Refused(problems))
+            }
         }
-        let mut problems: Vec<Problem> = problems
-            .into_iter()
-            .map(|p| Problem { at: document::position_of(file, text, &p.path), reason: p.reason, hint: p.hint })
-            .collect();
-        problems.sort();
-        Err(AgentError::Refused(problems))
     }
 
     /// What an apply of this document would do. Writes nothing.
@@ -248,35 +249,29 @@ impl Agent {
 
     /// The resources of a target that was checked before.
     pub(super) fn compile(&self, ledger: &Ledger, target: &ledger::Target) -> Result<Vec<Wanted>, AgentError> {
-        match self.resources(ledger, target)? {
-            (wanted, problems) if problems.is_empty() => Ok(wanted),
-            (_, problems) => Err(AgentError::Uncompilable(problems)),
-        }
+        self.resources(ledger, target)?.map_err(AgentError::Uncompilable)
     }
 
     fn resources(
         &self,
         ledger: &Ledger,
         target: &ledger::Target,
-    ) -> Result<(Vec<Wanted>, Vec<CompileProblem>), AgentError> {
-        let mut contexts = BTreeMap::new();
+    ) -> Result<Result<Vec<Wanted>, Vec<CompileProblem>>, AgentError> {
+        let mut secrets = BTreeMap::new();
         for (name, instance) in &target.document.instances {
-            let mut context = Context::new(self.facts.clone());
-            context.keep = target.keep.get(name).cloned().unwrap_or_default();
-            context.seen = ledger.seen.clone();
-            if !target.held_back.contains_key(name) {
-                context.installed = ledger.good.get(name).map(|good| good.instance.version.clone());
-            }
-            for spec in self.catalog.get(&instance.recipe).map(recipe::secrets_wanted).unwrap_or_default() {
+            let mut of_instance = BTreeMap::new();
+            for spec in self.catalog.get(&instance.recipe).map(Recipe::secrets).unwrap_or_default() {
                 let value = match secrets::read(&self.state, name, &spec.name)? {
                     Some(value) => value,
-                    None => spec.generate(|bytes| (self.random)(bytes)).map_err(AgentError::Random)?,
+                    None => recipe::secret::generate(spec.alphabet, spec.length, &mut |bytes| (self.random)(bytes)),
                 };
-                context.secrets.insert(spec.name, value);
+                of_instance.insert(spec.name, value);
             }
-            contexts.insert(name.clone(), context);
+            secrets.insert(name.clone(), of_instance);
         }
-        Ok(recipe::compile_document(&target.document, &self.catalog, &contexts))
+        let context =
+            Context { facts: &self.facts, secrets: &secrets, keep: &target.keep, seen: &ledger.seen, python_index: None };
+        Ok(recipe::compile_document(&target.document, &self.catalog, &context))
     }
 
     fn interrupted(&self) -> Result<Vec<String>, AgentError> {

@@ -28,7 +28,7 @@ pub struct Own {
     pub text: String,
     /// Starts at boot (has an `[Install]` section).
     pub enabled: bool,
-    /// Runs now; `None`: left as it is (a service behind a timer or a socket).
+    /// Runs now; `None`: something else starts and stops it (a timer, a socket).
     pub active: Option<bool>,
     /// For a service with `inputs`: a running process started with others is restarted.
     pub inputs: Option<Digest>,
