@@ -1,19 +1,24 @@
 //! A machine of the lab for one test. Destroyed when dropped.
 
+#![allow(dead_code, reason = "shared by the test programs, of which none uses all")]
+
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The lab's network; the last byte of a machine's address is its number.
 const NETWORK: &str = "10.77.0";
+/// In the claim of a machine that outlives its test.
+const KEPT: &[u8] = b"kept\n";
 
 pub struct Machine {
     name: String,
     image: String,
     number: u8,
-    /// Held while the machine lives, so that no other test takes its number.
-    _claim: File,
+    /// Locked while the machine lives, so that no other test takes its number.
+    claim: File,
 }
 
 #[derive(Debug)]
@@ -31,6 +36,11 @@ impl Done {
         self.stdout
     }
 
+    /// The standard output, if the program succeeded.
+    pub fn ok(self) -> Option<String> {
+        (self.code == 0).then_some(self.stdout)
+    }
+
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
     }
@@ -41,7 +51,7 @@ pub fn project() -> &'static Path {
 }
 
 fn lab_home() -> PathBuf {
-    project().join("target/lab")
+    std::env::var_os("LAB_HOME").map_or_else(|| project().join("target/lab"), PathBuf::from)
 }
 
 fn lab(args: &[&str]) -> Output {
@@ -63,7 +73,7 @@ impl Machine {
     /// A machine with the program, the lab's mirrors configured.
     pub fn new(image: &str) -> Self {
         let (number, claim) = claim();
-        let machine = Self { name: format!("t{number}"), image: image.to_owned(), number, _claim: claim };
+        let machine = Self { name: format!("t{number}"), image: image.to_owned(), number, claim };
         let _ = lab(&["rm", &machine.name]);
         machine.up();
         lab_ok(&["push", &machine.name, binary().to_str().unwrap(), "/usr/bin/socle"]);
@@ -95,7 +105,7 @@ impl Machine {
         done(lab(&all))
     }
 
-    /// Like [`Machine::run`], with a limit after which the program is given up.
+    /// Like [`Machine::run`], without waiting for the end.
     pub fn start(&self, args: &[&str]) -> std::process::Child {
         Command::new(project().join("tests/lab/lab.sh"))
             .arg("exec")
@@ -114,11 +124,15 @@ impl Machine {
         self.run(&all)
     }
 
-    /// The file's bytes go straight to the machine's disk.
+    /// The file's bytes go straight to the machine's disk, where a power cut leaves them.
     pub fn write(&self, path: &str, text: &str) {
-        let file = self.root().join(path.trim_start_matches('/'));
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(file, text).unwrap();
+        let path = self.root().join(path.trim_start_matches('/'));
+        let directory = path.parent().unwrap();
+        std::fs::create_dir_all(directory).unwrap();
+        let mut file = File::create(&path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file.sync_all().unwrap();
+        File::open(directory).unwrap().sync_all().unwrap();
     }
 
     pub fn read(&self, path: &str) -> String {
@@ -136,6 +150,32 @@ impl Machine {
 
     pub fn shut_down(&self) {
         lab_ok(&["down", &self.name]);
+    }
+
+    /// Restarts the machine from inside and waits until it is another boot and ready.
+    pub fn reboot(&self) {
+        let boot = || self.run(&["cat", "/proc/sys/kernel/random/boot_id"]).ok();
+        let before = boot().expect("the machine is up");
+        self.run(&["systemctl", "reboot"]);
+        wait_for("another boot", Duration::from_secs(60), || boot().filter(|now| *now != before));
+        wait_for("a ready system", Duration::from_secs(60), || {
+            let state = self.run(&["systemctl", "is-system-running"]).stdout;
+            ["running", "degraded"].contains(&state.trim()).then_some(())
+        });
+    }
+
+    /// Unplugs the network cable.
+    pub fn cut(&self) {
+        self.lab("cut", &[]);
+    }
+
+    pub fn heal(&self) {
+        self.lab("heal", &[]);
+    }
+
+    /// Plugs in an empty disk; it is `/dev/{device}` there.
+    pub fn disk(&self, size: &str, device: &str) {
+        self.lab("disk", &[size, device]);
     }
 
     pub fn lab(&self, verb: &str, rest: &[&str]) {
@@ -164,6 +204,10 @@ impl Drop for Machine {
     fn drop(&mut self) {
         if std::env::var_os("SOCLE_LAB_KEEP").is_none() {
             let _ = lab(&["rm", &self.name]);
+        } else {
+            // The lock goes with this process; the word stays for as long as the machine does.
+            let _ = self.claim.write_all(KEPT);
+            eprintln!("kept: tests/lab/lab.sh shell {}", self.name);
         }
     }
 }
@@ -178,12 +222,17 @@ fn done(output: Output) -> Done {
 
 /// A number nobody else has: the lock goes when this process ends, in whatever way.
 fn claim() -> (u8, File) {
-    let directory = lab_home().join("claims");
-    std::fs::create_dir_all(&directory).unwrap();
+    let claims = lab_home().join("claims");
+    std::fs::create_dir_all(&claims).unwrap();
     for number in 201..=249 {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(number.to_string()));
-        let file = file.unwrap();
-        if file.try_lock().is_ok() {
+        let path = claims.join(number.to_string());
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).unwrap();
+        if file.try_lock().is_err() {
+            continue;
+        }
+        let kept = std::fs::read(&path).unwrap() == KEPT && lab_home().join(format!("run/t{number}")).exists();
+        if !kept {
+            file.set_len(0).unwrap();
             return (number, file);
         }
     }
@@ -199,6 +248,6 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<
             return answer;
         }
         assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
