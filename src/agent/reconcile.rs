@@ -83,9 +83,11 @@ impl Agent {
     fn check_with(&self, ledger: &Ledger, file: &str, text: &str) -> Result<Document, AgentError> {
         let document = document::parse(file, text).map_err(AgentError::Refused)?;
         let target = ledger.target(ledger.generation(), &document);
-        match self.resources(ledger, &target)? {
-            Ok(_) => Ok(document),
-            Err(problems) => {
+        let mut problems = self.resources(ledger, &target)?.err().unwrap_or_default();
+        problems.extend(self.downgrades(ledger, &target));
+        match problems.as_slice() {
+            [] => Ok(document),
+            _ => {
                 let place = |path: &[String]| document::position_of(file, text, path);
                 let mut problems: Vec<Problem> = problems
                     .into_iter()
@@ -245,6 +247,21 @@ impl Agent {
     pub(super) fn accepted(&self, ledger: &Ledger) -> Result<Document, AgentError> {
         let accepted = ledger.accepted.as_ref().ok_or(AgentError::NothingAccepted)?;
         document::parse(&accepted.file, &accepted.text).map_err(AgentError::Refused)
+    }
+
+    /// Instances that are asked in an older version than their data, where their recipe says that this cannot
+    /// be. Going back to the last good form is another matter: that brings its data back.
+    fn downgrades(&self, ledger: &Ledger, target: &ledger::Target) -> Vec<CompileProblem> {
+        let asked = target.document.instances.iter().filter(|(name, _)| !target.held_back.contains_key(name));
+        asked
+            .filter_map(|(name, instance)| {
+                let good = ledger.good.get(name).filter(|good| good.instance.recipe == instance.recipe)?;
+                let mut problem =
+                    self.catalog.get(&instance.recipe)?.refuses(&good.instance.version, &instance.version)?;
+                problem.path.splice(0..0, ["instances".to_owned(), name.to_string()]);
+                Some(problem)
+            })
+            .collect()
     }
 
     /// The resources of a target that was checked before.
