@@ -168,8 +168,10 @@ fn number_in_range(finder: &mut Finder, schema: &Schema, key: &str, number: &tom
         Some("uint32") => f64::from(u32::MAX),
         _ => f64::INFINITY,
     };
-    if !inside || parsed.is_ok_and(|n| n as f64 > width) {
+    let too_wide = parsed.as_ref().map_or(!number.as_str().starts_with('-'), |n| *n as f64 > width);
+    if !inside || too_wide {
         let range = match (low, high) {
+            _ if too_wide => "is too large".to_owned(),
             (Some(low), Some(high)) if low == high => format!("must be {low}"),
             (Some(low), Some(high)) => format!("must be from {low} to {high}"),
             (Some(low), None) => format!("must be {low} or more"),
