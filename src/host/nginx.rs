@@ -10,6 +10,8 @@
 mod candidate;
 mod child;
 mod ports;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod workers;
 
