@@ -9,7 +9,9 @@ pub mod apt;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 pub mod files;
+pub mod nginx;
 pub mod ports;
+pub mod probe;
 pub mod process;
 pub mod sql;
 

@@ -2,6 +2,10 @@
 
 pub mod databases;
 pub mod packages;
+pub mod probes;
+pub mod web;
 
 pub use databases::FakeDatabases;
 pub use packages::FakePackages;
+pub use probes::FakeProbes;
+pub use web::FakeWeb;
