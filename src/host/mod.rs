@@ -5,6 +5,7 @@
 //! decides anything. The file system is not a port: real files below [`Host::root`], a temporary
 //! directory in tests ([`files`]). Start reading at [`Host`].
 
+pub mod archive;
 pub mod files;
 pub mod ports;
 
