@@ -21,8 +21,8 @@
 //! `engine::plan`, and effects in `engine::execute`. `engine::pass` reads top to bottom as the whole
 //! of it: target, observe, plan, execute, observe and plan again, learn, report.
 
-//pub mod agent;
-//pub mod cli;
+pub mod agent;
+pub mod cli;
 pub mod durable;
 pub mod engine;
 pub mod host;

@@ -6,6 +6,7 @@
 //! directory in tests ([`files`]). Start reading at [`Host`].
 
 pub mod apt;
+pub mod archive;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 pub mod files;
