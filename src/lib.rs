@@ -21,6 +21,8 @@
 //! `engine::plan`, and effects in `engine::execute`. `engine::pass` reads top to bottom as the whole
 //! of it: target, observe, plan, execute, observe and plan again, learn, report.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files and run programs"))]
+
 pub mod durable;
 pub mod engine;
 pub mod host;

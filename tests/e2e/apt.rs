@@ -21,25 +21,24 @@ fn said(done: &Done) -> String {
     format!("{}{}", done.stdout, done.stderr)
 }
 
-fn state(machine: &Machine, package: &str) -> String {
-    machine.run(&["dpkg-query", "--show", "--showformat=${Status}", package]).stdout
+/// Whether dpkg has all of the package in order.
+fn installed(machine: &Machine, package: &str) -> bool {
+    machine.run(&["dpkg", "--status", package]).stdout.contains("\nStatus: install ok installed\n")
 }
-
-const INSTALLED: &str = "install ok installed";
 
 #[test]
 fn installs_from_nothing_and_removes() {
     let machine = blank();
     let first = apply(&machine, "nginx-light = true");
     assert_eq!(first.code, 0, "{}", said(&first));
-    assert_eq!(state(&machine, "nginx-light"), INSTALLED);
+    assert!(installed(&machine, "nginx-light"));
     let log = machine.read("/var/log/dpkg.log").len();
     let again = apply(&machine, "nginx-light = true");
     assert_eq!(again.code, 0, "{}", said(&again));
     assert_eq!(machine.read("/var/log/dpkg.log").len(), log, "the second time nothing was done");
     let removed = apply(&machine, "nginx-light = false");
     assert_eq!(removed.code, 0, "{}", said(&removed));
-    assert_ne!(state(&machine, "nginx-light"), INSTALLED);
+    assert!(!installed(&machine, "nginx-light"));
 }
 
 #[test]
@@ -50,7 +49,7 @@ fn a_hold_is_respected() {
     let refused = apply(&machine, "unzip = true");
     assert_eq!(refused.code, 3, "{}", said(&refused));
     assert!(said(&refused).contains("apt-mark unhold unzip"), "{}", said(&refused));
-    assert_ne!(state(&machine, "unzip"), INSTALLED);
+    assert!(!installed(&machine, "unzip"));
     machine.run(&["apt-mark", "unhold", "unzip"]).expect(0);
     let done = apply(&machine, "unzip = true");
     assert_eq!(done.code, 0, "{}", said(&done));
@@ -63,7 +62,7 @@ fn policy_rc_d_is_the_admins_veto() {
     machine.run(&["chmod", "0755", "/usr/sbin/policy-rc.d"]).expect(0);
     let done = apply(&machine, "nginx-light = true");
     assert_eq!(done.code, 0, "{}", said(&done));
-    assert_eq!(state(&machine, "nginx-light"), INSTALLED);
+    assert!(installed(&machine, "nginx-light"));
     assert_eq!(machine.run(&["systemctl", "is-active", "nginx.service"]).stdout.trim(), "inactive");
 }
 
@@ -75,7 +74,7 @@ fn nothing_else_is_removed() {
     let refused = apply(&machine, "nginx-common = false");
     assert_eq!(refused.code, 3, "{}", said(&refused));
     assert!(said(&refused).contains("would also remove") && said(&refused).contains("`nginx`"), "{}", said(&refused));
-    assert_eq!(state(&machine, "nginx-common"), INSTALLED);
+    assert!(installed(&machine, "nginx-common"));
 }
 
 /// Kills dpkg, apt and the agent at moments spread over an install; each time one more apply must
@@ -104,7 +103,7 @@ fn heals_after_a_kill_at_any_moment() {
         }
         let healed = apply(&machine, "nginx-light = true");
         assert_eq!(healed.code, 0, "moment {moment}: {}", said(&healed));
-        assert_eq!(state(&machine, "nginx-light"), INSTALLED, "moment {moment}");
+        assert!(installed(&machine, "nginx-light"), "moment {moment}");
         assert_eq!(machine.run(&["dpkg", "--audit"]).expect(0), "", "moment {moment}");
     }
     assert!(hit > moments / 3, "only {hit} of {moments} installs were hit");
