@@ -5,6 +5,8 @@
 //! command names. Secrets go in by standard input or environment, never by argument: arguments are
 //! shown in errors and to every user of the machine.
 
+#![expect(clippy::disallowed_methods, reason = "the place that starts programs")]
+
 use std::fmt;
 use std::fs::File;
 use std::io;

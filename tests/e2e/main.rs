@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test runs programs and writes files")]
 
 mod applications;
+mod apt;
 mod daemon;
 mod faults;
 mod isolation;
