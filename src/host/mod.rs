@@ -12,6 +12,8 @@ pub mod files;
 pub mod ports;
 pub mod process;
 pub mod sql;
+mod seed;
+pub mod systemd;
 
 use std::path::PathBuf;
 use std::sync::Arc;
