@@ -15,6 +15,8 @@ pub mod ports;
 pub mod probe;
 pub mod process;
 pub mod sql;
+mod seed;
+pub mod systemd;
 
 use std::path::PathBuf;
 use std::sync::Arc;
