@@ -5,6 +5,7 @@
 //! decides anything. The file system is not a port: real files below [`Host::root`], a temporary
 //! directory in tests ([`files`]). Start reading at [`Host`].
 
+pub mod accounts;
 pub mod apt;
 pub mod archive;
 #[cfg(any(test, feature = "testing"))]
@@ -15,8 +16,8 @@ pub mod ports;
 pub mod probe;
 pub mod process;
 pub mod sql;
-mod seed;
 pub mod systemd;
+pub mod tasks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
