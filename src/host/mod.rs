@@ -6,8 +6,10 @@
 //! directory in tests ([`files`]). Start reading at [`Host`].
 
 pub mod archive;
+pub mod fetch;
 pub mod files;
 pub mod ports;
+pub mod venv;
 
 use std::path::PathBuf;
 use std::sync::Arc;
