@@ -10,6 +10,7 @@ pub mod apt;
 pub mod archive;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
+pub mod fetch;
 pub mod files;
 pub mod nginx;
 pub mod ports;
@@ -18,6 +19,7 @@ pub mod process;
 pub mod sql;
 pub mod systemd;
 pub mod tasks;
+pub mod venv;
 
 use std::path::PathBuf;
 use std::sync::Arc;

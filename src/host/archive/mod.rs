@@ -27,7 +27,7 @@ mod name;
 mod pax;
 mod refusal;
 pub(crate) mod settle;
-pub(crate) mod stage;
+mod stage;
 mod tar;
 mod zip;
 
@@ -43,8 +43,10 @@ use tokio::io::AsyncReadExt;
 
 pub use child::{SUBCOMMAND, child_main};
 pub use format::extract;
+pub(crate) use refusal::is_full;
 pub use refusal::{Reason, UnpackError};
 pub use stage::Tally;
+pub(crate) use stage::open_directory;
 
 use child::{Answer, Order};
 use settle::{Links, SettleError, Terms};
