@@ -1,3 +1,4 @@
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files and run programs"))]
 //! Socle: the free base under the servers of a small hosting association.
 //!
 //! One binary. `socle agent` brings one Debian server to its desired state and keeps it there.
@@ -20,8 +21,6 @@
 //! A document (TOML) becomes valid in [`model::document`], resources in [`recipe`], a plan in
 //! `engine::plan`, and effects in `engine::execute`. `engine::pass` reads top to bottom as the whole
 //! of it: target, observe, plan, execute, observe and plan again, learn, report.
-
-#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files and run programs"))]
 
 pub mod durable;
 pub mod engine;
