@@ -1,3 +1,4 @@
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files and run programs"))]
 //! Socle: the free base under the servers of a small hosting association.
 //!
 //! One binary. `socle agent` brings one Debian server to its desired state and keeps it there.

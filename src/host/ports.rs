@@ -69,6 +69,8 @@ pub struct UnitState {
     /// `MemoryCurrent`, bytes.
     pub memory: Option<u64>,
     pub main_pid: u32,
+    /// How its main process ended last: its exit code, or 128 and the signal that killed it.
+    pub exit: i32,
     pub fragment: String,
     pub drop_ins: Vec<String>,
 }

@@ -120,7 +120,7 @@ impl Tasks for UnitTasks {
         match ended {
             Ok(()) => Ok(TaskOutput { code: 0, output }),
             // It ran and ended with a code: the caller judges that.
-            Err(_) if state.result == "exit-code" => Ok(TaskOutput { code: state.exit_code, output }),
+            Err(_) if state.result == "exit-code" => Ok(TaskOutput { code: state.exit, output }),
             Err(error) => Err(error),
         }
     }

@@ -27,10 +27,8 @@ async fn look(connection: Connection, names: &BTreeSet<String>) -> Result<BTreeM
     let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
     let (units, files) =
         try_join(lists.list_units_by_names(&asked), lists.list_unit_files_by_patterns(&[], &patterns)).await?;
-    let files: HashMap<&str, &str> = files
-        .iter()
-        .filter_map(|(path, state)| Some((path.rsplit_once('/')?.1, state.as_str())))
-        .collect();
+    let files: HashMap<&str, &str> =
+        files.iter().filter_map(|(path, state)| Some((path.rsplit_once('/')?.1, state.as_str()))).collect();
 
     let each = pair(&asked, units).into_iter().map(|(name, unit)| {
         let (connection, lists) = (&connection, &lists);
@@ -43,14 +41,8 @@ async fn look(connection: Connection, names: &BTreeSet<String>) -> Result<BTreeM
                 None if unit.2 == "not-found" => String::new(),
                 None => unlisted(lists, name).await?,
             };
-            let state = UnitState {
-                load: unit.2,
-                active: unit.3,
-                sub: unit.4,
-                enabled,
-                need_reload,
-                ..UnitState::default()
-            };
+            let state =
+                UnitState { load: unit.2, active: unit.3, sub: unit.4, enabled, need_reload, ..UnitState::default() };
             Ok::<_, Error>((name.to_owned(), state))
         }
     });
@@ -113,10 +105,20 @@ async fn look_closely(connection: Connection, name: &str, mut state: UnitState) 
         let mut special = properties(&connection, &path, interface).await?;
         state.result = take(&mut special, "Result").unwrap_or_default();
         state.main_pid = take(&mut special, "MainPID").unwrap_or(0);
+        state.exit = exit(&mut special);
         // systemd's word for "not known" is the largest number.
         state.memory = take::<u64>(&mut special, "MemoryCurrent").filter(|bytes| *bytes != u64::MAX);
     }
     Ok(state)
+}
+
+/// As a shell would tell it: a process that was killed has 128 and the signal's number.
+fn exit(service: &mut HashMap<String, OwnedValue>) -> i32 {
+    let status = take::<i32>(service, "ExecMainStatus").unwrap_or(0);
+    match take::<i32>(service, "ExecMainCode").unwrap_or(0) {
+        libc_code if libc_code == nix::libc::CLD_KILLED || libc_code == nix::libc::CLD_DUMPED => 128 + status,
+        _ => status,
+    }
 }
 
 /// The interface with what only units of this type have.
