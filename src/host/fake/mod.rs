@@ -3,9 +3,11 @@
 pub mod databases;
 pub mod packages;
 pub mod probes;
+pub mod release;
 pub mod web;
 
 pub use databases::FakeDatabases;
 pub use packages::FakePackages;
 pub use probes::FakeProbes;
+pub use release::{FakeArchives, FakeBuilds, FakeFetch, FakeTasks};
 pub use web::FakeWeb;
