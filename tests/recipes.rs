@@ -39,7 +39,7 @@ struct WrittenInstance {
     source: Option<Source>,
 }
 
-fn document(text: &str) -> Document {
+pub fn document(text: &str) -> Document {
     let written: Written = toml::from_str(text).unwrap();
     let value = |value: toml::Value| match value {
         toml::Value::String(text) => text,

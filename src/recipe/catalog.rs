@@ -17,6 +17,8 @@ macro_rules! built_in {
 }
 
 built_in! {
+    "dokuwiki": "install.json" "install.php" "local.protected.php" "nginx.conf" "recipe.toml";
+    "mediawiki": "LocalSettings.php" "install.json" "install.php" "nginx.conf" "recipe.toml";
     "static": "nginx.conf" "recipe.toml";
     "wordpress": "install.json" "install.php" "nginx.conf" "recipe.toml" "upgrade.php" "wp-config.php";
 }

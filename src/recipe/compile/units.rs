@@ -26,12 +26,11 @@ impl Build<'_> {
         let Some(php) = self.recipe.runtime.php.clone() else { return };
         let mut unit = self.unit("PHP", &php.sandbox, 90);
         unit.readiness = Readiness::Notify;
-        unit.exec = vec![
-            format!("/usr/sbin/php-fpm{}", self.context.facts.php),
-            "--nodaemonize".to_owned(),
-            "--fpm-config".to_owned(),
-            format!("{}/config/php-fpm.ini", self.home()),
-        ];
+        // The just-in-time compilers want memory that is writable and executable, at start already.
+        let settings = ["pcre.jit=0", "opcache.jit=disable", "opcache.jit_buffer_size=0"];
+        unit.exec = vec![format!("/usr/sbin/php-fpm{}", self.context.facts.php), "--nodaemonize".to_owned()];
+        unit.exec.extend(settings.iter().flat_map(|setting| ["-d".to_owned(), (*setting).to_owned()]));
+        unit.exec.extend(["--fpm-config".to_owned(), format!("{}/config/php-fpm.ini", self.home())]);
         unit.runtime_directory = Some(format!("socle-{}", self.name));
         self.service("php", unit, release);
     }
