@@ -15,7 +15,7 @@ use crate::host::probe::LocalProbe;
 use crate::host::sql::Sql;
 use crate::host::systemd::Systemd;
 use crate::host::tasks::UnitTasks;
-use crate::host::venv::Venv;
+use crate::host::venv::PipVenv;
 use crate::host::{Host, Units};
 use crate::model::problem::Problem;
 use crate::recipe::{Catalog, Facts};
@@ -47,7 +47,7 @@ pub fn agent(root: &Path, state: &Path) -> Result<Agent, SetupError> {
         web: Arc::new(Nginx::new(units.clone(), program.clone())),
         fetch: Arc::new(HttpFetch::new(config.mirrors)),
         archives: Arc::new(UnpackChild::new(&program)),
-        builds: Arc::new(Venv::new(config.python_index)),
+        builds: Arc::new(PipVenv::default()),
         tasks: Arc::new(UnitTasks::new(root.to_owned(), units.clone())),
         probes: Arc::new(LocalProbe::new()),
         progress: progress.clone(),
@@ -58,6 +58,7 @@ pub fn agent(root: &Path, state: &Path) -> Result<Agent, SetupError> {
         state: state.to_owned(),
         catalog: catalog(root)?,
         facts: facts(root)?,
+        python_index: config.python_index,
         interval_s: config.interval_s.max(1),
         progress,
         now,

@@ -25,6 +25,8 @@ pub struct Agent {
     pub state: PathBuf,
     pub catalog: Catalog,
     pub facts: Facts,
+    /// Where pip takes packages from, if not from where it is configured to.
+    pub python_index: Option<String>,
     /// Seconds between two looks of the daemon.
     pub interval_s: u32,
     /// Where the ports' progress goes.
@@ -286,8 +288,13 @@ impl Agent {
             }
             secrets.insert(name.clone(), of_instance);
         }
-        let context =
-            Context { facts: &self.facts, secrets: &secrets, keep: &target.keep, seen: &ledger.seen, python_index: None };
+        let context = Context {
+            facts: &self.facts,
+            secrets: &secrets,
+            keep: &target.keep,
+            seen: &ledger.seen,
+            python_index: self.python_index.as_deref(),
+        };
         Ok(recipe::compile_document(&target.document, &self.catalog, &context))
     }
 
