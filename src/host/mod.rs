@@ -5,6 +5,7 @@
 //! decides anything. The file system is not a port: real files below [`Host::root`], a temporary
 //! directory in tests ([`files`]). Start reading at [`Host`].
 
+pub mod accounts;
 pub mod apt;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
@@ -12,6 +13,8 @@ pub mod files;
 pub mod ports;
 pub mod process;
 pub mod sql;
+pub mod systemd;
+pub mod tasks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
