@@ -101,7 +101,7 @@ impl<'a> Checker<'a> {
     }
 
     fn limits(&mut self, path: &[&str], limits: &Limits) {
-        // From what nothing starts with less of, to 16 TiB; 1024 CPUs; the kernel's own ceiling of processes (PID_MAX_LIMIT).
+        // Below the least nothing starts. At most 16 TiB, 1024 CPUs, and what the kernel numbers (PID_MAX_LIMIT).
         let bounds = [
             ("memory_mb", limits.memory_mb, 16, 16_777_216, "MiB: 512 is half a GiB"),
             ("cpu_percent", limits.cpu_percent, 1, 102_400, "percent of one CPU: 200 is two CPUs"),

@@ -19,12 +19,9 @@ pub(super) fn name(text: &str) -> Result<Name, Wrong> {
             "{} is not a name: 1 to 31 of `a` to `z`, `0` to `9` and `-`, beginning with a letter",
             shown(text)
         ));
-        let near: String = text
-            .to_lowercase()
-            .chars()
-            .map(|c| if matches!(c, '_' | ' ' | '.') { '-' } else { c })
-            .skip_while(|c| !c.is_ascii_lowercase())
-            .collect();
+        let lower = text.to_lowercase();
+        let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let near = words.collect::<Vec<_>>().join("-");
         did_you_mean_name(wrong, &near)
     })
 }
