@@ -6,13 +6,13 @@ pub mod databases;
 pub mod packages;
 pub mod probes;
 pub mod release;
-pub mod web;
 pub mod units;
+pub mod web;
 
 pub use accounts::FakeAccounts;
 pub use databases::FakeDatabases;
 pub use packages::FakePackages;
 pub use probes::FakeProbes;
 pub use release::{FakeArchives, FakeBuilds, FakeFetch, FakeTasks};
-pub use web::FakeWeb;
 pub use units::FakeUnits;
+pub use web::FakeWeb;

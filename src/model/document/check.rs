@@ -221,7 +221,11 @@ impl Check<'_, '_> {
                 self.at(&field("unit"), format!("`{unit}` is not the name of a unit"), None);
             }
             Some(stem) if stem.starts_with("socle-") => {
-                self.at(&field("unit"), format!("`{unit}` is one of socle's own"), Some("use `state` of its instance or service"));
+                self.at(
+                    &field("unit"),
+                    format!("`{unit}` is one of socle's own"),
+                    Some("use `state` of its instance or service"),
+                );
             }
             Some(_) => {}
         }
@@ -260,7 +264,11 @@ impl Check<'_, '_> {
             None => self.at(&field("exec"), "`exec` is empty", Some("exec = [\"/path/of/program\", \"argument\"]")),
             Some(program) if !absolute(program) => {
                 let reason = format!("`{program}` is not an absolute path");
-                self.at(&[path[0], path[1], "exec", "0"], reason, Some("programs are not searched: write the whole path"));
+                self.at(
+                    &[path[0], path[1], "exec", "0"],
+                    reason,
+                    Some("programs are not searched: write the whole path"),
+                );
             }
             Some(_) => {}
         }
@@ -288,9 +296,15 @@ impl Check<'_, '_> {
         }
         for (index, call) in written.sandbox.system_calls.iter().enumerate() {
             let word = call.trim_start_matches('@');
-            if word.is_empty() || !word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c)) {
+            if word.is_empty()
+                || !word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c))
+            {
                 let place = [path[0], path[1], "sandbox", "system_calls", &index.to_string()];
-                self.at(&place, format!("`{call}` is not a system call or group of them"), Some("like \"@chown\" or \"mlock\""));
+                self.at(
+                    &place,
+                    format!("`{call}` is not a system call or group of them"),
+                    Some("like \"@chown\" or \"mlock\""),
+                );
             }
         }
         self.limits(path, &written.limits);
@@ -303,7 +317,11 @@ impl Check<'_, '_> {
             Some(state) => state.own(),
         };
         if state.is_none() {
-            self.at(&field("state"), "this is not a state of a service with `exec`", Some("running, stopped or absent"));
+            self.at(
+                &field("state"),
+                "this is not a state of a service with `exec`",
+                Some("running, stopped or absent"),
+            );
         }
         Some(OwnService {
             description: written.description.unwrap_or_else(|| name.to_string()),
@@ -399,7 +417,9 @@ impl Check<'_, '_> {
             } else if let Some(owned) = NOT_FOR_FILES.iter().find(|owned| path.starts_with(**owned)) {
                 let reason = format!("files below `{owned}` are not for a document");
                 self.finder.add(at, reason, None);
-            } else if path.starts_with("/etc/systemd/system/socle-") || path.starts_with("/etc/nginx/sites-available/socle-") {
+            } else if path.starts_with("/etc/systemd/system/socle-")
+                || path.starts_with("/etc/nginx/sites-available/socle-")
+            {
                 let hint = Some("use `[services]` or `[instances]`".to_owned());
                 self.finder.add(at, format!("`{path}` is written by socle itself"), hint);
             }
@@ -420,7 +440,11 @@ impl Check<'_, '_> {
         match u32::from_str_radix(text, 8) {
             Ok(mode) if octal && mode <= 0o777 => Some(mode),
             Ok(mode) if octal && mode > 0o777 => {
-                self.at(path, format!("`{text}`: no setuid, setgid or sticky bit here"), Some("three digits: \"0755\""));
+                self.at(
+                    path,
+                    format!("`{text}`: no setuid, setgid or sticky bit here"),
+                    Some("three digits: \"0755\""),
+                );
                 None
             }
             _ => {
@@ -447,7 +471,11 @@ impl Check<'_, '_> {
                 self.at(&place, format!("`{extension}` is not the name of an extension"), None);
             }
         }
-        Some(Database { engine: written.engine, owner: written.owner, extensions: written.extensions.into_iter().collect() })
+        Some(Database {
+            engine: written.engine,
+            owner: written.owner,
+            extensions: written.extensions.into_iter().collect(),
+        })
     }
 
     /// useradd(8) of Debian, and what systemd takes.

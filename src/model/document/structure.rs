@@ -147,7 +147,9 @@ fn word(finder: &mut Finder, key: &str, words: &[&str], value: &Spanned<DeValue>
 fn mismatch(finder: &mut Finder, key: &str, wanted: &str, value: &Spanned<DeValue>) {
     let found = kind_of(value.get_ref());
     let hint = match (wanted, value.get_ref()) {
-        ("a text", DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_)) => Some("put it in quotes".to_owned()),
+        ("a text", DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_)) => {
+            Some("put it in quotes".to_owned())
+        }
         ("a list", DeValue::String(_)) => Some("put it in brackets: [\"…\"]".to_owned()),
         ("a whole number" | "true or false", DeValue::String(_)) => Some("leave the quotes out".to_owned()),
         _ => None,
