@@ -56,7 +56,7 @@ fn everything() -> Tar {
         .pax(&[("path", "app/é/ü".as_bytes()), ("mtime", b"1700000000.5"), ("size", b"1")])
         .file("short", b"p")
         .long(b'L', &[long.as_bytes(), b"\0"].concat())
-        .entry(Header::new(long[..100].as_bytes(), b'0', 1).gnu(), b"l")
+        .entry(Header::new(&long.as_bytes()[..100], b'0', 1).gnu(), b"l")
         .sym("app/link", "index.php")
         .sym("app/shared/up", "../run")
         .sym("dangling", "app/not/there")
