@@ -43,6 +43,7 @@ pub struct Command {
     timeout: Option<Duration>,
     capture: Capture,
     survives: bool,
+    dies: bool,
 }
 
 /// What the program reads.
@@ -79,6 +80,7 @@ impl Command {
             timeout: Some(Duration::from_secs(60)),
             capture: Capture::Whole(CAPTURE),
             survives: false,
+            dies: false,
         }
     }
 
@@ -140,6 +142,13 @@ impl Command {
     /// Keeps only the last bytes of standard output.
     pub fn tail(mut self, bytes: usize) -> Self {
         self.capture = Capture::Tail(bytes);
+        self
+    }
+
+    /// For a program that must not go on without us: the kernel kills it when the thread that started
+    /// it ends. So not to be started from a thread that ends sooner than the program.
+    pub fn dies_with_us(mut self) -> Self {
+        self.dies = true;
         self
     }
 
@@ -289,7 +298,7 @@ struct Running {
 
 impl Running {
     fn start(command: Command) -> Result<Self, ProcessError> {
-        let Command { program, args, env, stdin, identity, cwd, capture, survives, .. } = command;
+        let Command { program, args, env, stdin, identity, cwd, capture, survives, dies, .. } = command;
         let cannot = |error| ProcessError::Start(program.clone(), error);
         let mut child = tokio::process::Command::new(&program);
         child.args(args).env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").envs(env);
@@ -322,6 +331,9 @@ impl Running {
             child.uid(uid).gid(gid);
         }
         own_session(&mut child);
+        if dies {
+            die_with_us(&mut child);
+        }
         let mut child = child.spawn().map_err(cannot)?;
         let group = child.id().and_then(|pid| i32::try_from(pid).ok()).filter(|_| !survives);
         feed(child.stdin.take(), stdin);
@@ -382,6 +394,25 @@ fn own_session(child: &mut tokio::process::Command) {
             rustix::process::setsid()?;
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
             Ok(())
+        });
+    }
+}
+
+/// The kernel's word on the parent's death (prctl(2), PR_SET_PDEATHSIG). It is set after the change of
+/// identity, which would clear it.
+#[allow(unsafe_code)]
+fn die_with_us(child: &mut tokio::process::Command) {
+    let us = rustix::process::getpid();
+    // SAFETY: runs between fork and exec and calls only prctl(2) and getppid(2), both
+    // async-signal-safe; it allocates nothing.
+    unsafe {
+        child.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            // We may have died before the kernel knew.
+            match rustix::process::getppid() == Some(us) {
+                true => Ok(()),
+                false => Err(io::ErrorKind::Interrupted.into()),
+            }
         });
     }
 }
