@@ -72,6 +72,7 @@ impl Apt {
         Dpkg::read(&self.root).await.map_err(PortError::from)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the age of a file is told by the clock that dated it")]
     fn lists(&self) -> PortResult<Lists> {
         let at = self.root.join("var/lib/apt/lists");
         cache::lists(&self.root, SystemTime::now())
@@ -152,6 +153,29 @@ impl Apt {
         cache::candidates(names).await.map_err(|error| error.port("apt.policy"))
     }
 
+    /// Does the one thing that helps against a failure; `false` if there is none.
+    async fn help_against(&self, error: &RunError, progress: &dyn Progress) -> PortResult<bool> {
+        match error.why() {
+            // An archive moved on since its list was read.
+            Some(Why::Fetch | Why::Unknown) => self.update(progress).await?,
+            // Somebody was faster, or a part of it still works: the next try waits for the locks.
+            Some(Why::Locked | Why::Killed) => {}
+            // Another package's disorder stands in the way. If this does not help, the next try tells
+            // what is wrong.
+            Some(Why::Conflict | Why::Dpkg) => {
+                self.settle(progress).await?;
+                let fix = apt_get().args(["--no-remove", "--fix-broken", "install"]);
+                match self.run(progress).to_end(fix, "apt-get --fix-broken install").await {
+                    Ok(()) | Err(RunError::Failed { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Some(Why::Held | Why::WouldRemove | Why::NoSpace | Why::Lost | Why::Other) | None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// `Ok(Err(_))` is a failure of apt that something may help against.
     async fn try_install(&self, names: &BTreeSet<String>, progress: &dyn Progress) -> PortResult<Result<(), RunError>> {
         let dpkg = self.settle(progress).await?;
         if self.lists()? != Lists::Fresh {
@@ -198,25 +222,18 @@ impl Packages for Apt {
 
     async fn install(&self, names: &BTreeSet<String>, progress: &dyn Progress) -> PortResult<()> {
         names.iter().try_for_each(|name| check_name(name))?;
-        let error = match self.try_install(names, progress).await? {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        // Once more after the one thing that helps against this failure; a second is told.
-        match error.why() {
-            // An archive moved on since its list was read.
-            Some(Why::Fetch | Why::Unknown) => self.update(progress).await?,
-            // Somebody was faster: the next try waits for him.
-            Some(Why::Locked) => {}
-            // Another package's disorder stands in the way.
-            Some(Why::Conflict | Why::Dpkg) => {
-                self.settle(progress).await?;
-                let fix = apt_get().args(["--no-remove", "--fix-broken", "install"]);
-                self.run(progress).to_end(fix, "apt-get --fix-broken install").await?;
-            }
-            Some(Why::Held | Why::WouldRemove | Why::NoSpace | Why::Other) | None => return Err(error.into()),
+        let Err(first) = self.try_install(names, progress).await? else { return Ok(()) };
+        if !self.help_against(&first, progress).await? {
+            return Err(first.into());
         }
-        self.try_install(names, progress).await?.map_err(PortError::from)
+        let Err(second) = self.try_install(names, progress).await? else { return Ok(()) };
+        let dpkg = self.dpkg().await?;
+        if names.iter().all(|name| matches!(dpkg.state(name), Some(PackageState::Installed { .. }))) {
+            // apt fails as long as any package on the machine fails.
+            progress.say(&format!("installed, but another package is in disorder: {second}"));
+            return Ok(());
+        }
+        Err(explain(second, &dpkg))
     }
 
     async fn remove(&self, names: &BTreeSet<String>, progress: &dyn Progress) -> PortResult<()> {
@@ -260,6 +277,16 @@ fn check_name(name: &str) -> PortResult<()> {
     }
     let shown: String = name.chars().take(80).flat_map(char::escape_default).collect();
     Err(PortError::new("package.name", format!("`{shown}` is not the name of a package")))
+}
+
+/// apt says only that packages are held, not which.
+fn explain(error: RunError, dpkg: &Dpkg) -> PortError {
+    let held: Vec<_> = dpkg.held().map(|entry| format!("`{}`", entry.name)).collect();
+    if error.why() == Some(Why::Conflict) && !held.is_empty() {
+        return PortError::from(error)
+            .hint(format!("one of the packages on hold may stand against it: {}", held.join(", ")));
+    }
+    error.into()
 }
 
 fn held_back(name: &str) -> PortError {

@@ -45,13 +45,17 @@ pub enum Why {
     NoSpace,
     Fetch,
     Conflict,
+    /// A package is half-unpacked and no archive has it.
+    Lost,
     /// A package's own script, or its unpacking, failed.
     Dpkg,
+    /// By a signal: out of memory, somebody's hand.
+    Killed,
     Other,
 }
 
 /// The order is the order of judging: a full disk also makes dpkg fail.
-const SIGNS: [(&str, Why); 19] = [
+const SIGNS: [(&str, Why); 20] = [
     ("Could not get lock", Why::Locked),
     ("Unable to acquire the dpkg frontend lock", Why::Locked),
     ("is locked by another process", Why::Locked),
@@ -67,9 +71,11 @@ const SIGNS: [(&str, Why); 19] = [
     ("Unable to fetch some archives", Why::Fetch),
     ("Hash Sum mismatch", Why::Fetch),
     ("Temporary failure resolving", Why::Fetch),
+    ("needs to be reinstalled, but I can't find an archive", Why::Lost),
     ("have unmet dependencies", Why::Conflict),
     ("you have held broken packages", Why::Conflict),
-    ("needs to be reinstalled, but I can't find an archive", Why::Conflict),
+    // dpkg was killed, or killed itself.
+    ("exited unexpectedly", Why::Killed),
     ("returned an error code", Why::Dpkg),
 ];
 
@@ -87,7 +93,9 @@ impl Why {
             Why::NoSpace => "apt.no-space",
             Why::Fetch => "apt.fetch",
             Why::Conflict => "apt.conflict",
+            Why::Lost => "apt.lost",
             Why::Dpkg => "apt.dpkg",
+            Why::Killed => "apt.killed",
             Why::Other => "apt.failed",
         }
     }
@@ -98,15 +106,18 @@ impl Why {
             Why::NoSpace => Some("make room (`apt-get clean` empties the cache); the next pass tries again"),
             Why::Fetch => Some("check the network and `/etc/apt/sources.list.d`; the next pass tries again"),
             Why::Conflict => Some("see what stands against it with `apt-get --simulate install NAME`"),
+            Why::Lost => {
+                Some("install it from its .deb, or let it go with `dpkg --remove --force-remove-reinstreq NAME`")
+            }
             Why::Dpkg => Some("the lines above name the package whose script failed"),
-            Why::Locked | Why::Unknown | Why::WouldRemove | Why::Other => None,
+            Why::Locked | Why::Unknown | Why::WouldRemove | Why::Killed | Why::Other => None,
         }
     }
 
     fn retryable(self) -> bool {
         match self {
-            Why::Locked | Why::NoSpace | Why::Fetch | Why::Dpkg => true,
-            Why::Unknown | Why::Held | Why::WouldRemove | Why::Conflict | Why::Other => false,
+            Why::Locked | Why::NoSpace | Why::Fetch | Why::Dpkg | Why::Killed => true,
+            Why::Unknown | Why::Held | Why::WouldRemove | Why::Conflict | Why::Lost | Why::Other => false,
         }
     }
 }
@@ -171,7 +182,10 @@ pub async fn ask(command: Command, shown: &str) -> Result<String, RunError> {
 }
 
 fn failed(shown: &str, exit: Exit, printed: &[u8]) -> RunError {
-    let why = Why::of(&String::from_utf8_lossy(printed));
+    let why = match exit {
+        Exit::Signal(_) => Why::Killed,
+        Exit::Code(_) => Why::of(&String::from_utf8_lossy(printed)),
+    };
     RunError::Failed { shown: shown.to_owned(), exit, tail: relevant(printed), why }
 }
 

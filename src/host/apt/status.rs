@@ -1,10 +1,15 @@
 //! What dpkg has recorded: its status file, or `dpkg-query` when a journal lies beside it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::host::PackageState;
 use crate::host::process::{Command, ProcessError, run_ok};
+
+/// What [`parse`] reads, in the form of the status file.
+const FIELDS: &str = "Package: ${Package}\\nArchitecture: ${Architecture}\\nStatus: ${Status}\\n\
+    Version: ${Version}\\nDepends: ${Depends}\\nPre-Depends: ${Pre-Depends}\\n\\n";
 
 /// Everything dpkg knows about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +28,9 @@ pub struct Entry {
     pub flag: String,
     pub state: String,
     pub version: String,
+    /// As written: packages with their versions and alternatives.
+    depends: String,
+    pre_depends: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +55,7 @@ impl Dpkg {
             let ask = Command::new("dpkg-query")
                 .arg(format!("--root={}", root.display()))
                 .args(["--show", "--showformat"])
-                .arg("Package: ${Package}\\nArchitecture: ${Architecture}\\nStatus: ${Status}\\nVersion: ${Version}\\n\\n");
+                .arg(FIELDS);
             parse(&run_ok(ask).await.map_err(StatusError::Query)?.stdout)
         } else {
             parse(&std::fs::read(&path).map_err(|error| StatusError::Read(path.clone(), error))?)
@@ -72,9 +80,35 @@ impl Dpkg {
             .max_by_key(|entry| entry.state == "installed")
     }
 
-    /// Its state if dpkg has it in some form; `None`: not there, its configuration at most.
+    /// Its state if dpkg has it in some form; `None`: not there, its configuration at most. A package
+    /// is not in order while one it needs is not: a kill while triggers are processed leaves a
+    /// package half-configured under others that look complete.
     pub fn state(&self, name: &str) -> Option<PackageState> {
-        self.entry(name).and_then(Entry::package_state)
+        let state = self.entry(name)?.package_state()?;
+        if !self.interrupted() || !matches!(state, PackageState::Installed { .. }) {
+            return Some(state);
+        }
+        let broken = self.needed_by(name).find_map(|needed| match needed.package_state() {
+            Some(PackageState::Broken { state }) => Some(format!("needs `{}`, which is {state}", needed.name)),
+            _ => None,
+        });
+        Some(broken.map_or(state, |state| PackageState::Broken { state }))
+    }
+
+    /// Everything the package needs that dpkg knows, directly or not; of alternatives, all. Only asked
+    /// when something is in disorder, so it may take a while.
+    fn needed_by(&self, name: &str) -> impl Iterator<Item = &Entry> {
+        let mut seen = BTreeSet::from([name.to_owned()]);
+        let mut ahead: Vec<_> = self.entry(name).into_iter().collect();
+        std::iter::from_fn(move || {
+            let entry = ahead.pop()?;
+            for needed in entry.needs() {
+                if seen.insert(needed.to_owned()) {
+                    ahead.extend(self.entry(needed));
+                }
+            }
+            Some(entry)
+        })
     }
 
     /// Packages whose files are in disorder: only unpacking them again helps.
@@ -89,6 +123,10 @@ impl Dpkg {
         })
     }
 
+    pub fn held(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.held())
+    }
+
     /// Something is left from an interruption.
     pub fn interrupted(&self) -> bool {
         self.journal || self.half_unpacked().next().is_some() || self.unconfigured().next().is_some()
@@ -98,6 +136,15 @@ impl Dpkg {
 impl Entry {
     pub fn held(&self) -> bool {
         self.want == "hold"
+    }
+
+    fn needs(&self) -> impl Iterator<Item = &str> {
+        let end = |c: char| c.is_whitespace() || c == ':' || c == '(';
+        [&self.pre_depends, &self.depends]
+            .into_iter()
+            .flat_map(|field| field.split([',', '|']))
+            .filter_map(move |one| one.trim_start().split(end).next())
+            .filter(|name| !name.is_empty())
     }
 
     fn package_state(&self) -> Option<PackageState> {
@@ -126,7 +173,7 @@ fn has_changes(directory: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Four fields of each stanza. A line that goes on begins with a blank, so a field begins a line.
+/// A few fields of each stanza. A line that goes on begins with a blank, so a field begins a line.
 fn parse(text: &[u8]) -> Vec<Entry> {
     let mut entries = Vec::with_capacity(1024);
     let mut entry = Entry::default();
@@ -134,7 +181,11 @@ fn parse(text: &[u8]) -> Vec<Entry> {
         match line.first() {
             None if !entry.name.is_empty() => entries.push(std::mem::take(&mut entry)),
             None => entry = Entry::default(),
-            Some(b'P') => set(&mut entry.name, line, "Package: "),
+            Some(b'P') => {
+                set(&mut entry.name, line, "Package: ");
+                set(&mut entry.pre_depends, line, "Pre-Depends: ");
+            }
+            Some(b'D') => set(&mut entry.depends, line, "Depends: "),
             Some(b'A') => set(&mut entry.architecture, line, "Architecture: "),
             Some(b'V') => set(&mut entry.version, line, "Version: "),
             Some(b'S') => set_status(&mut entry, line),
@@ -223,6 +274,25 @@ Version: 8
         assert_eq!(dpkg.state("nginx-light"), Some(PackageState::Broken { state: "half-installed, reinstreq".into() }));
         assert_eq!(dpkg.state("php"), Some(PackageState::Broken { state: "triggers-pending".into() }));
         assert!(dpkg.entry("nginx-light").unwrap().held() && dpkg.interrupted());
+    }
+
+    #[test]
+    fn a_package_whose_needs_are_in_disorder_is_too() {
+        let stanza = |name: &str, state: &str, depends: &str| {
+            format!("Package: {name}\nStatus: install ok {state}\nArchitecture: all\nVersion: 1\n{depends}\n")
+        };
+        let text = [
+            stanza("dpkg", "installed", ""),
+            stanza("light", "installed", "Depends: server (>= 1) | other, libc6:any (>= 2)\n"),
+            stanza("server", "installed", "Pre-Depends: common, light\n"),
+            stanza("common", "half-configured", ""),
+            stanza("apart", "installed", "Depends: dpkg\n"),
+        ];
+        let dpkg = Dpkg { entries: parse(text.concat().as_bytes()), journal: false };
+        let broken = Some(PackageState::Broken { state: "needs `common`, which is half-configured".into() });
+        assert_eq!(dpkg.state("light"), broken);
+        assert_eq!(dpkg.state("server"), broken);
+        assert!(matches!(dpkg.state("apart"), Some(PackageState::Installed { .. })));
     }
 
     #[tokio::test]

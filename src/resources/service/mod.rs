@@ -28,8 +28,8 @@ pub struct Own {
     pub text: String,
     /// Starts at boot (has an `[Install]` section).
     pub enabled: bool,
-    /// Runs now.
-    pub active: bool,
+    /// Runs now; `None`: something else starts and stops it (a timer, a socket).
+    pub active: Option<bool>,
     /// For a service with `inputs`: a running process started with others is restarted.
     pub inputs: Option<Digest>,
 }
