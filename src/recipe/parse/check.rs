@@ -90,6 +90,9 @@ impl Checker<'_, '_> {
             if param.multiline && param.kind != ParamKind::Text {
                 self.reader.fault(&at, "only a `text` may have line breaks", None);
             }
+            if WORDS.iter().any(|(word, _)| *word == param.name.as_str()) {
+                self.reader.fault(&at, format!("`{{{}}}` is a placeholder already", param.name), None);
+            }
             if param.default.is_some() && param.required {
                 self.reader.fault(&at, "a parameter with a default is never missing", None);
             }
@@ -211,9 +214,10 @@ impl Checker<'_, '_> {
                 let reason = format!("`{}` does not begin with `/`", health.path);
                 self.reader.fault(&[Key("health"), Index(i), Key("path")], reason, None);
             }
+            let mut known = words();
+            known.extend(self.recipe.params.iter().map(|param| (param.name.to_string(), String::new())));
+            self.filled(&[Key("health"), Index(i), Key("path")], &health.path, &known);
             if let Some(text) = &health.contains {
-                let mut known = words();
-                known.extend(self.recipe.params.iter().map(|param| (param.name.to_string(), String::new())));
                 self.filled(&[Key("health"), Index(i), Key("contains")], text, &known);
             }
         }
