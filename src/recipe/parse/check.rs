@@ -7,7 +7,7 @@ use super::At::{self, Index, Key};
 use super::{Reader, Recipe};
 use crate::model::problem::{Position, Problem, did_you_mean};
 use crate::recipe::placeholder::{self, WORDS};
-use crate::recipe::schema::{Exceptions, Owner, ParamKind, Run, Source, SourceKind, WebKind, Write};
+use crate::recipe::schema::{Exceptions, Owner, ParamKind, Run, Source, SourceKind, WebKind};
 use crate::recipe::{params, template};
 
 /// What every template may use, and what only files and standard inputs may: `secret`.
@@ -125,9 +125,11 @@ impl Checker<'_, '_> {
             if closed && file.owner == Owner::Root {
                 self.reader.fault(&at, "a file of root that only root can read serves no application", None);
             }
-            if file.write == Write::Once && !file.dest.starts_with("data/") {
-                let hint = Some("what the application takes over is below `data/`".to_owned());
-                self.reader.fault(&at, "a file written once is not part of the configuration", hint);
+            if !["config/", "recipe/"].iter().any(|place| file.dest.starts_with(place)) {
+                // Root does not write where the application could have put a link.
+                let hint = "what lies in `data/` is the application's: a step of the installation puts it there";
+                let at = [at[0], at[1], Key("dest")];
+                self.reader.fault(&at, "not below `config/` or `recipe/`", Some(hint.to_owned()));
             }
         }
     }
