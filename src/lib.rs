@@ -1,3 +1,4 @@
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files and run programs"))]
 //! Socle: the free base under the servers of a small hosting association.
 //!
 //! One binary. `socle agent` brings one Debian server to its desired state and keeps it there.
@@ -21,8 +22,12 @@
 //! `engine::plan`, and effects in `engine::execute`. `engine::pass` reads top to bottom as the whole
 //! of it: target, observe, plan, execute, observe and plan again, learn, report.
 
+pub mod agent;
+pub mod cli;
 pub mod durable;
+pub mod engine;
 pub mod host;
 pub mod model;
 pub mod recipe;
 pub mod resources;
+pub mod telemetry;

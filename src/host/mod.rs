@@ -5,8 +5,21 @@
 //! decides anything. The file system is not a port: real files below [`Host::root`], a temporary
 //! directory in tests ([`files`]). Start reading at [`Host`].
 
+pub mod accounts;
+pub mod apt;
+pub mod archive;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
+pub mod fetch;
 pub mod files;
+pub mod nginx;
 pub mod ports;
+pub mod probe;
+pub mod process;
+pub mod sql;
+pub mod systemd;
+pub mod tasks;
+pub mod venv;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 
 use crate::model::document::{Engine, Source};
 use crate::model::unit::ServiceUnit;
@@ -68,6 +69,8 @@ pub struct UnitState {
     /// `MemoryCurrent`, bytes.
     pub memory: Option<u64>,
     pub main_pid: u32,
+    /// How its main process ended last: its exit code, or 128 and the signal that killed it.
+    pub exit: i32,
     pub fragment: String,
     pub drop_ins: Vec<String>,
 }
@@ -75,8 +78,13 @@ pub struct UnitState {
 /// systemd. Jobs are awaited; a failed start carries the unit's last journal lines.
 #[async_trait]
 pub trait Units: Send + Sync {
-    /// All of `names` in one question. Unknown states stay text.
+    /// All of `names` in one question. Unknown states stay text. Cheap: only `load`, `active`,
+    /// `sub`, `enabled` and `need_reload` are certain to be filled.
     async fn states(&self, names: &BTreeSet<String>) -> PortResult<BTreeMap<String, UnitState>>;
+    /// Like `states`, with every field filled.
+    async fn details(&self, names: &BTreeSet<String>) -> PortResult<BTreeMap<String, UnitState>> {
+        self.states(names).await
+    }
     /// Starts and waits for the job's end; reloads systemd's configuration first if the unit's files
     /// changed since it was loaded.
     async fn start(&self, name: &str) -> PortResult<()>;
@@ -89,15 +97,28 @@ pub trait Units: Send + Sync {
     async fn unmask(&self, name: &str) -> PortResult<()>;
     /// Reads the unit files again.
     async fn daemon_reload(&self) -> PortResult<()>;
+    /// Names of units of ours (`socle-*`) as they fail or stop by themselves, over a restart of systemd or
+    /// of the bus. Ends never.
+    async fn failures(&self) -> BoxStream<'static, String>;
 }
 
 /// What dpkg and apt say of one package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PackageState {
-    Unknown,
-    Absent { candidate: String },
-    Installed { version: String },
-    Broken { state: String },
+    /// apt knows no such package; with a name that may be meant, or packages that provide it.
+    Unknown {
+        hint: Option<String>,
+    },
+    /// `candidate` is empty while apt's lists are missing or old: an install reads them first.
+    Absent {
+        candidate: String,
+    },
+    Installed {
+        version: String,
+    },
+    Broken {
+        state: String,
+    },
 }
 
 /// apt and dpkg.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// A place in a text, counted from 1, columns in characters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
 pub struct Position {
     pub file: String,
     pub line: usize,
@@ -30,14 +30,14 @@ impl Position {
 }
 
 /// One problem. A bad input is refused with all of its problems at once.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
 pub struct Problem {
     #[serde(flatten)]
     pub at: Position,
     /// What is wrong: no capital, no final period, literals in backticks.
     pub reason: String,
     /// An act that would help, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 

@@ -68,6 +68,27 @@ pub enum Status {
     },
 }
 
+impl Status {
+    /// Not as wanted.
+    pub fn is_bad(&self) -> bool {
+        !matches!(self, Status::InSync | Status::Changed { .. })
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Status::InSync => f.write_str("as wanted"),
+            Status::Changed { changes } => write!(f, "changed: {}", changes.join("; ")),
+            Status::Pending { changes } => write!(f, "still to do: {}", changes.join("; ")),
+            Status::Failed { change, error } => write!(f, "{change} failed: {error}"),
+            Status::Blocked { by } => write!(f, "waits for {by}"),
+            Status::Refused { error } => write!(f, "refused: {error}"),
+            Status::Unknown { error } => write!(f, "could not be looked at: {error}"),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     pub resource: ResourceId,

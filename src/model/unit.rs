@@ -4,12 +4,18 @@
 //! systemd.service(5), systemd.exec(5), systemd.resource-control(5). Debian 12 has systemd 252, so
 //! nothing newer is used.
 
+mod quote;
+mod sandbox;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::quote::{argv, directory, plain, quoted, reload_argv, token, unit_name};
 use super::Digest;
 
 /// Ceilings of an instance or service, per unit.
@@ -75,12 +81,14 @@ pub struct ServiceUnit {
     pub after: Vec<String>,
     pub readiness: Readiness,
     pub exec: Vec<String>,
+    /// `ExecReload=`. A word that is exactly `$MAINPID` is the process id; no other word has a meaning.
     pub reload: Option<Vec<String>>,
     /// None: `DynamicUser=yes`.
     pub user: Option<String>,
     pub environment: BTreeMap<String, String>,
     pub working_directory: Option<String>,
-    /// `RuntimeDirectory=` (below /run), made and removed with the service, mode 0750.
+    /// `RuntimeDirectory=` (below /run), made and removed with the service, mode 0750: the user's group
+    /// may enter, so a web server that is a member of it reaches a socket there.
     pub runtime_directory: Option<String>,
     pub sandbox: Sandbox,
     pub limits: Limits,
@@ -117,73 +125,86 @@ pub struct SocketUnit {
     pub listen: String,
 }
 
-const HEADER: &str = "# Managed by socle. Put changes into a drop-in (systemctl edit), they are respected.\n";
+/// First line of every unit we write: how we know our own.
+pub const HEADER: &str = "# Managed by socle. Put changes into a drop-in (systemctl edit), they are respected.\n";
 
 impl ServiceUnit {
+    /// The text of the unit `name`. Total: a value that has no legal form becomes a harmless one (what
+    /// users write is checked before, in [`super::document`]).
     pub fn render(&self, name: &str) -> String {
         let mut out = String::from(HEADER);
         section(&mut out, "Unit");
-        line(&mut out, "Description", &escape(&self.description));
+        line(&mut out, "Description", &plain(&self.description));
         if !self.after.is_empty() {
-            line(&mut out, "After", &self.after.join(" "));
-            line(&mut out, "Wants", &self.after.join(" "));
+            let after = self.after.iter().map(|unit| unit_name(unit)).collect::<Vec<_>>().join(" ");
+            line(&mut out, "After", &after);
+            line(&mut out, "Wants", &after);
         }
         section(&mut out, "Service");
-        line(
-            &mut out,
-            "Type",
-            match self.readiness {
-                Readiness::Exec => "exec",
-                Readiness::Notify => "notify",
-                Readiness::Oneshot => "oneshot",
-            },
-        );
-        line(&mut out, "ExecStart", &argv(&self.exec));
-        if let Some(reload) = &self.reload {
-            line(&mut out, "ExecReload", &argv(reload));
-        }
-        if let Some(inputs) = &self.inputs {
-            // `+`: outside the sandbox, as root; `-`: a failure does not fail the service.
-            line(&mut out, "ExecStartPost", &format!("-+/usr/bin/ln -sfn {inputs} {INPUTS_DIR}/{name}"));
-        }
-        match &self.user {
-            Some(user) => {
-                line(&mut out, "User", user);
-                line(&mut out, "Group", user);
-            }
-            None => line(&mut out, "DynamicUser", "yes"),
-        }
-        for (key, value) in &self.environment {
-            line(&mut out, "Environment", &quote(&format!("{key}={value}")));
-        }
-        if let Some(directory) = &self.working_directory {
-            line(&mut out, "WorkingDirectory", &escape(directory));
-        }
-        if let Some(directory) = &self.runtime_directory {
-            line(&mut out, "RuntimeDirectory", directory);
-            line(&mut out, "RuntimeDirectoryMode", "0750");
-        }
-        if let Some(stdin) = &self.stdin {
-            line(&mut out, "StandardInput", &format!("file:{stdin}"));
-        }
-        if let Some(stdout) = &self.stdout {
-            line(&mut out, "StandardOutput", &format!("file:{stdout}"));
-            line(&mut out, "StandardError", &format!("file:{stdout}"));
-        }
+        self.commands(&mut out, name);
+        self.process(&mut out);
         line(&mut out, "TimeoutStartSec", &self.timeout_s.to_string());
         line(&mut out, "TimeoutStopSec", &self.timeout_s.to_string());
         if self.readiness != Readiness::Oneshot {
             line(&mut out, "Restart", "on-failure");
             line(&mut out, "RestartSec", "1");
         }
-        line(&mut out, "Slice", &self.slice);
+        line(&mut out, "Slice", &unit_name(&self.slice));
         self.limits.render(&mut out);
         self.sandbox.render(&mut out);
         if !self.wanted_by.is_empty() {
             section(&mut out, "Install");
-            line(&mut out, "WantedBy", &self.wanted_by.join(" "));
+            let units = self.wanted_by.iter().map(|unit| unit_name(unit)).collect::<Vec<_>>();
+            line(&mut out, "WantedBy", &units.join(" "));
         }
         out
+    }
+
+    fn commands(&self, out: &mut String, name: &str) {
+        let readiness = match self.readiness {
+            Readiness::Exec => "exec",
+            Readiness::Notify => "notify",
+            Readiness::Oneshot => "oneshot",
+        };
+        line(out, "Type", readiness);
+        line(out, "ExecStart", &argv(&self.exec));
+        if let Some(reload) = &self.reload {
+            line(out, "ExecReload", &reload_argv(reload));
+        }
+        if let Some(inputs) = &self.inputs {
+            // `+`: outside the sandbox, as root; `-`: a failure does not fail the service. The
+            // directory is made here too: a start must leave its mark on a host without the agent.
+            line(out, "ExecStartPost", &format!("-+/usr/bin/install -d -m 0755 /run/socle {INPUTS_DIR}"));
+            line(out, "ExecStartPost", &format!("-+/usr/bin/ln -sfn {inputs} {INPUTS_DIR}/{}", unit_name(name)));
+        }
+    }
+
+    fn process(&self, out: &mut String) {
+        match &self.user {
+            Some(user) => {
+                line(out, "User", &token(user));
+                line(out, "Group", &token(user));
+            }
+            None => line(out, "DynamicUser", "yes"),
+        }
+        for (key, value) in &self.environment {
+            line(out, "Environment", &quoted(&format!("{key}={value}")));
+        }
+        if let Some(path) = &self.working_directory {
+            line(out, "WorkingDirectory", &plain(&quote::absolute(path)));
+        }
+        if let Some(path) = &self.runtime_directory {
+            line(out, "RuntimeDirectory", &directory(path));
+            line(out, "RuntimeDirectoryMode", "0750");
+        }
+        if let Some(path) = &self.stdin {
+            line(out, "StandardInput", &format!("file:{}", plain(path)));
+        }
+        if let Some(path) = &self.stdout {
+            // One open file for both: two would overwrite each other.
+            line(out, "StandardOutput", &format!("truncate:{}", plain(path)));
+            line(out, "StandardError", "inherit");
+        }
     }
 }
 
@@ -191,9 +212,9 @@ impl TimerUnit {
     pub fn render(&self) -> String {
         let mut out = String::from(HEADER);
         section(&mut out, "Unit");
-        line(&mut out, "Description", &escape(&self.description));
+        line(&mut out, "Description", &plain(&self.description));
         section(&mut out, "Timer");
-        line(&mut out, "OnCalendar", &self.on_calendar);
+        line(&mut out, "OnCalendar", &plain(&self.on_calendar));
         line(&mut out, "RandomizedDelaySec", &self.jitter_s.to_string());
         line(&mut out, "Persistent", "yes");
         section(&mut out, "Install");
@@ -206,9 +227,9 @@ impl SocketUnit {
     pub fn render(&self) -> String {
         let mut out = String::from(HEADER);
         section(&mut out, "Unit");
-        line(&mut out, "Description", &escape(&self.description));
+        line(&mut out, "Description", &plain(&self.description));
         section(&mut out, "Socket");
-        line(&mut out, "ListenStream", &escape(&self.listen));
+        line(&mut out, "ListenStream", &plain(&self.listen));
         section(&mut out, "Install");
         line(&mut out, "WantedBy", "sockets.target");
         out
@@ -229,107 +250,11 @@ impl Limits {
     }
 }
 
-impl Sandbox {
-    fn render(&self, out: &mut String) {
-        for fixed in [
-            "UMask=0027",
-            "NoNewPrivileges=yes",
-            "ProtectSystem=strict",
-            "ProtectHome=yes",
-            "ProtectClock=yes",
-            "ProtectControlGroups=yes",
-            "ProtectHostname=yes",
-            "ProtectKernelLogs=yes",
-            "ProtectKernelModules=yes",
-            "ProtectKernelTunables=yes",
-            "ProtectProc=invisible",
-            "ProcSubset=pid",
-            "PrivateDevices=yes",
-            "PrivateIPC=yes",
-            "PrivateTmp=yes",
-            "RemoveIPC=yes",
-            "LockPersonality=yes",
-            "RestrictNamespaces=yes",
-            "RestrictRealtime=yes",
-            "RestrictSUIDSGID=yes",
-            "KeyringMode=private",
-            "SystemCallArchitectures=native",
-        ] {
-            out.push_str(fixed);
-            out.push('\n');
-        }
-        line(out, "CapabilityBoundingSet", if self.low_ports { "CAP_NET_BIND_SERVICE" } else { "" });
-        line(out, "AmbientCapabilities", if self.low_ports { "CAP_NET_BIND_SERVICE" } else { "" });
-        if !self.low_ports {
-            line(out, "PrivateUsers", "yes");
-        }
-        line(out, "MemoryDenyWriteExecute", if self.write_execute { "no" } else { "yes" });
-        match self.network {
-            Network::None => {
-                line(out, "PrivateNetwork", "yes");
-                line(out, "IPAddressDeny", "any");
-                line(out, "RestrictAddressFamilies", "AF_UNIX");
-            }
-            Network::Loopback => {
-                line(out, "IPAddressDeny", "any");
-                line(out, "IPAddressAllow", "localhost");
-                line(out, "RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6");
-            }
-            Network::Full => line(out, "RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6"),
-        }
-        line(out, "SystemCallFilter", "@system-service");
-        line(out, "SystemCallFilter", "~@privileged @resources");
-        if !self.system_calls.is_empty() {
-            line(out, "SystemCallFilter", &self.system_calls.join(" "));
-        }
-        line(out, "SystemCallErrorNumber", "EPERM");
-        if !self.writable.is_empty() {
-            let paths: Vec<_> = self.writable.iter().map(|path| quote(path)).collect();
-            line(out, "ReadWritePaths", &paths.join(" "));
-        }
-    }
-}
-
 fn section(out: &mut String, name: &str) {
-    let gap = if out.ends_with('\n') && out.lines().count() > 1 { "\n" } else { "" };
+    let gap = if out.len() > HEADER.len() { "\n" } else { "" };
     let _ = writeln!(out, "{gap}[{name}]");
 }
 
 fn line(out: &mut String, key: &str, value: &str) {
     let _ = writeln!(out, "{key}={value}");
-}
-
-/// A value systemd reads as written: `%` begins a specifier, a line break would begin a new
-/// directive.
-fn escape(text: &str) -> String {
-    text.replace('%', "%%").replace(['\n', '\r'], " ")
-}
-
-/// A word of a list of words (systemd.syntax(7), "Quoting").
-fn quote(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '%' => out.push_str("%%"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() => {
-                let mut bytes = [0; 4];
-                for byte in c.encode_utf8(&mut bytes).bytes() {
-                    let _ = write!(out, "\\x{byte:02x}");
-                }
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// A command line. In `Exec*=` a `$` would begin a variable, so it is doubled.
-fn argv(words: &[String]) -> String {
-    words.iter().map(|word| quote(&word.replace('$', "$$"))).collect::<Vec<_>>().join(" ")
 }

@@ -4,8 +4,16 @@
 //! collects every problem with its place. The planner accepts nothing but the valid type, so no
 //! later stage asks again whether a name is a name.
 
+mod check;
+mod parse;
+mod structure;
+mod written;
+
+pub use parse::{parse, position_of, schema};
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::unit::{Limits, Sandbox};
@@ -33,7 +41,7 @@ pub struct Server {
     pub drift: DriftPolicy,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DriftPolicy {
     /// Put it back.
@@ -59,7 +67,7 @@ pub struct Instance {
     pub source: Option<Source>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum InstanceState {
     #[default]
@@ -145,7 +153,7 @@ pub struct File {
     pub present: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
     Mariadb,

@@ -10,6 +10,7 @@ use std::fmt;
 
 use crate::host::Host;
 use crate::model::Kind;
+use crate::model::document::Engine;
 use crate::model::report::ErrorReport;
 use crate::resources::{ApplyError, Diff};
 use serde::Serialize;
@@ -27,8 +28,9 @@ pub struct Desired {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
     pub database: bool,
-    /// Roles that exist among those asked for and may use the database as its owner.
+    /// All roles of the engine that may log in.
     pub roles: BTreeSet<String>,
+    /// Those that own it (PostgreSQL) or have all privileges on it (MariaDB).
     pub owners: BTreeSet<String>,
     pub extensions: BTreeSet<String>,
 }
@@ -55,6 +57,19 @@ impl fmt::Display for Change {
             Change::DropRole { role } => write!(f, "drop role {role}"),
         }
     }
+}
+
+/// `mariadb:blog`: the engine and the name in it.
+fn split(name: &str) -> Result<(Engine, &str), ErrorReport> {
+    let unknown = || ErrorReport {
+        code: "database.name".to_owned(),
+        message: format!("`{name}` is not the name of a database: an engine, `:` and a name"),
+        causes: Vec::new(),
+        hint: None,
+    };
+    let (engine, database) = name.split_once(':').ok_or_else(unknown)?;
+    let engine = [Engine::Mariadb, Engine::Postgresql].into_iter().find(|e| e.as_str() == engine);
+    Ok((engine.ok_or_else(unknown)?, database))
 }
 
 pub struct Database;

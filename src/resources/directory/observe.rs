@@ -1,9 +1,28 @@
 use super::*;
+use crate::host::files::{FilesError, Names};
+use rustix::fs::FileType;
 
+/// Directories are made for others and stay when nobody wants them: their content is data.
 pub async fn list(_host: &Host) -> Result<BTreeSet<String>, ErrorReport> {
-    unimplemented!()
+    Ok(BTreeSet::new())
 }
 
-pub async fn observe(_host: &Host, _names: &BTreeSet<String>) -> BTreeMap<String, Result<Observed, ErrorReport>> {
-    unimplemented!()
+pub async fn observe(host: &Host, names: &BTreeSet<String>) -> BTreeMap<String, Result<Observed, ErrorReport>> {
+    let users = host.names().map_err(|error| error.report());
+    let look = |name: &String| match &users {
+        Ok(users) => look(host, users, name).map_err(|error| error.report()),
+        Err(report) => Err(report.clone()),
+    };
+    names.iter().map(|name| (name.clone(), look(name))).collect()
+}
+
+fn look(host: &Host, users: &Names, name: &str) -> Result<Observed, FilesError> {
+    let Some(place) = host.place(name)? else { return Ok(Observed::Absent) };
+    Ok(match place.look()? {
+        None => Observed::Absent,
+        Some(seen) if seen.kind == FileType::Directory => {
+            Observed::Directory { owner: users.user(seen.uid), group: users.group(seen.gid), mode: seen.mode }
+        }
+        Some(_) => Observed::NotADirectory,
+    })
 }

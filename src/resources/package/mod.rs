@@ -21,8 +21,10 @@ pub struct Desired {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
-    /// apt knows no such package.
-    Unknown,
+    /// apt knows no such package; with an act that may help.
+    Unknown {
+        hint: Option<String>,
+    },
     Absent {
         candidate: String,
     },

@@ -3,7 +3,12 @@
 
 mod apply;
 mod diff;
+mod links;
+mod marker;
 mod observe;
+mod place;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

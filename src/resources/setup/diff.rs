@@ -1,5 +1,79 @@
 use super::*;
+use crate::resources::Phase;
 
-pub fn diff(_name: &str, _desired: Option<&Desired>, _observed: &Observed) -> Diff<Change> {
-    unimplemented!()
+/// From any state to "`desired.release` installed and proven".
+///
+/// | state | changes |
+/// |---|---|
+/// | none, half installed | install, prove |
+/// | installed: this one | prove, if not proven as it is now |
+/// | installed: another | dump, migrate, prove; or restore, if a dump of this one exists |
+/// | half migrated to this one | migrate again, prove |
+/// | half migrated away from this one, half restored | restore, prove |
+pub fn diff(_name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<Change> {
+    let Some(desired) = desired else { return Diff::IN_SYNC };
+    if !desired.present {
+        let known = observed != &Observed::default();
+        return Diff::Changes(known.then_some((Phase::Retire, Change::Forget)).into_iter().collect());
+    }
+    let mut changes = match towards(desired, observed) {
+        Ok(changes) => changes,
+        Err(refused) => return Diff::Refused(refused),
+    };
+    if !desired.probes.is_empty() && (!changes.is_empty() || observed.proven != Some(desired.proof)) {
+        changes.push((Phase::Prove, Change::Prove { probes: desired.probes.clone(), proof: desired.proof }));
+    }
+    let stale = stale_dumps(desired, observed);
+    if changes.is_empty() && !stale.is_empty() {
+        changes.push((Phase::Retire, Change::DropDumps { releases: stale }));
+    }
+    Diff::Changes(changes)
+}
+
+fn towards(desired: &Desired, observed: &Observed) -> Result<Vec<(Phase, Change)>, ErrorReport> {
+    let to = &desired.release;
+    let install = || Change::Install { release: to.clone(), steps: desired.install.clone() };
+    let restore =
+        || observed.dumps.get(&to.0).map(|dumps| Change::Restore { release: to.clone(), dumps: dumps.clone() });
+    let migrate =
+        |from: &ReleaseId| Change::Migrate { from: from.clone(), to: to.clone(), steps: desired.migrate.clone() };
+    Ok(match &observed.state {
+        None | Some(State::HalfInstalled { .. }) => vec![(Phase::Switch, install())],
+        Some(State::Installed { release }) if release == to => Vec::new(),
+        Some(State::Installed { release }) => match restore() {
+            Some(restore) => vec![(Phase::Switch, restore)],
+            None if desired.migrate.is_empty() => vec![(Phase::Switch, Change::Adopt { release: to.clone() })],
+            None => vec![
+                (Phase::Withdraw, Change::Dump { release: release.clone(), databases: desired.databases.clone() }),
+                (Phase::Switch, migrate(release)),
+            ],
+        },
+        Some(State::HalfMigrated { from, to: begun }) if begun == to => vec![(Phase::Switch, migrate(from))],
+        Some(State::HalfMigrated { .. } | State::HalfRestored { .. }) => match restore() {
+            Some(restore) => vec![(Phase::Switch, restore)],
+            None => return Err(lost(to, observed)),
+        },
+    })
+}
+
+/// Data that is neither old nor new, and no dump of what is wanted: going on would destroy it.
+fn lost(to: &ReleaseId, observed: &Observed) -> ErrorReport {
+    let have: Vec<&str> = observed.dumps.keys().map(String::as_str).collect();
+    ErrorReport {
+        code: "setup.no-dump".to_owned(),
+        message: format!(
+            "a migration of the data was interrupted, and there is no dump that {to} could be brought back from"
+        ),
+        causes: Vec::new(),
+        hint: Some(match have.first() {
+            Some(release) => format!("ask for the version of {release} again: its dump is there"),
+            None => "ask for the version it was being migrated to".to_owned(),
+        }),
+    }
+}
+
+/// Dumps nobody can need: the data is installed and proven, and they hold another release than the one
+/// a rollback would want. One generation back is kept.
+fn stale_dumps(desired: &Desired, observed: &Observed) -> Vec<String> {
+    observed.dumps.keys().filter(|release| !desired.keep_dumps.contains(*release)).cloned().collect()
 }

@@ -4,7 +4,9 @@
 
 mod apply;
 mod diff;
-mod observe;
+pub mod observe;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -35,6 +37,8 @@ pub struct Desired {
     pub probes: Vec<Probe>,
     /// Everything the gate's answer depends on; a gate passed for the same digest is not repeated.
     pub proof: Digest,
+    /// Releases whose dumps are kept: those a rollback may ask for.
+    pub keep_dumps: BTreeSet<String>,
 }
 
 /// One act of an installation or migration. Each may be repeated after an interruption.

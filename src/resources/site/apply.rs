@@ -1,5 +1,127 @@
 use super::*;
+use crate::durable::{self, DurableError};
+use crate::host::PortError;
+use crate::resources::About;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
-pub async fn apply(_host: &Host, _name: &str, _change: &Change) -> Result<(), ApplyError> {
-    unimplemented!()
+/// A change of a site's files that failed.
+#[derive(Debug, thiserror::Error)]
+enum ApplySite {
+    #[error("cannot change the site's files")]
+    Durable(#[from] DurableError),
+    #[error("cannot change the site's files: `{0}`")]
+    Files(PathBuf, #[source] io::Error),
+}
+
+/// Guarantees: the running nginx has the old configuration or the new one. The candidate is tested
+/// as part of the whole before a live file is touched; if nginx then still does not take it, the old
+/// files are put back, so that a restart does not meet what a reload refused. The marker comes last:
+/// whatever is cut before it is done again.
+pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), ApplyError> {
+    let text = match change {
+        Change::Publish { text, .. } => Some(text.as_str()),
+        Change::Withdraw => None,
+    };
+    host.web.test(name, text).await.map_err(about_the_site)?;
+    let paths = Paths::of(name);
+    let before = Before::look(host, &paths).map_err(about_files)?;
+    let switched = match change {
+        Change::Publish { text, .. } => enable(host, &paths, text),
+        Change::Withdraw => durable::remove(&host.path(&paths.enabled)).map_err(ApplySite::from),
+    };
+    switched.map_err(about_files)?;
+    if let Err(error) = host.web.reload().await {
+        return Err(take_back(host, &paths, &before, error).await);
+    }
+    match change {
+        Change::Publish { digest, .. } => mark(host, &paths, digest),
+        Change::Withdraw => forget(host, &paths),
+    }
+    .map_err(about_files)
+}
+
+fn enable(host: &Host, paths: &Paths, text: &str) -> Result<(), ApplySite> {
+    durable::write(&host.path(&paths.available), text.as_bytes(), 0o644)?;
+    Ok(durable::swap_link(Path::new(&paths.available), &host.path(&paths.enabled))?)
+}
+
+fn mark(host: &Host, paths: &Paths, digest: &Digest) -> Result<(), ApplySite> {
+    let marker = host.path(&paths.marker);
+    let directory = marker.parent().unwrap_or(&host.root);
+    fs::create_dir_all(directory).map_err(|error| ApplySite::Files(directory.to_owned(), error))?;
+    Ok(durable::swap_link(Path::new(&digest.to_string()), &marker)?)
+}
+
+/// The file goes last: while it is there, the site is known to be ours.
+fn forget(host: &Host, paths: &Paths) -> Result<(), ApplySite> {
+    match fs::remove_file(host.path(&paths.marker)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(ApplySite::Files(host.path(&paths.marker), error));
+        }
+        _ => {}
+    }
+    Ok(durable::remove(&host.path(&paths.available))?)
+}
+
+/// What was there before the switch.
+struct Before {
+    text: Option<Vec<u8>>,
+    link: Option<PathBuf>,
+}
+
+impl Before {
+    fn look(host: &Host, paths: &Paths) -> Result<Self, ApplySite> {
+        let enabled = host.path(&paths.enabled);
+        let link = match fs::read_link(&enabled) {
+            Ok(target) => Some(target),
+            // EINVAL: not a link, so not ours to bring back.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => None,
+            Err(error) => return Err(ApplySite::Files(enabled, error)),
+        };
+        Ok(Self { text: durable::read(&host.path(&paths.available))?, link })
+    }
+
+    /// The file before the link, or the link is gone before the file: no moment in which the link
+    /// leads nowhere.
+    fn put_back(&self, host: &Host, paths: &Paths) -> Result<(), ApplySite> {
+        let (available, enabled) = (host.path(&paths.available), host.path(&paths.enabled));
+        if let (Some(text), Some(link)) = (&self.text, &self.link) {
+            durable::write(&available, text, 0o644)?;
+            return Ok(durable::swap_link(link, &enabled)?);
+        }
+        durable::remove(&enabled)?;
+        match &self.text {
+            Some(text) => Ok(durable::write(&available, text, 0o644)?),
+            None => Ok(durable::remove(&available)?),
+        }
+    }
+}
+
+/// Says what really happened: also that going back failed.
+async fn take_back(host: &Host, paths: &Paths, before: &Before, error: PortError) -> ApplyError {
+    let mut failed = about_the_site(error);
+    let causes = &mut failed.report.causes;
+    match before.put_back(host, paths) {
+        Err(error) => {
+            let report = ErrorReport::of("site.files", &error, None);
+            causes.push(format!("the earlier files could not be put back: {report}"));
+        }
+        Ok(()) => match host.web.reload().await {
+            Ok(()) => causes.push("the earlier configuration is in place again".to_owned()),
+            Err(error) => causes.push(format!("nginx does not take the earlier configuration either: {error}")),
+        },
+    }
+    failed
+}
+
+/// Only a text nginx refuses speaks about what was released; all else about this server.
+fn about_the_site(error: PortError) -> ApplyError {
+    let about = if error.code == "site.rejected" { About::Release } else { About::Host };
+    ApplyError { report: error.report(), about }
+}
+
+fn about_files(error: ApplySite) -> ApplyError {
+    ApplyError::host("site.files", &error, None)
 }

@@ -4,6 +4,8 @@
 mod apply;
 mod diff;
 mod observe;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,6 +17,37 @@ use crate::resources::{ApplyError, Diff};
 use serde::Serialize;
 
 use crate::model::Digest;
+use crate::model::unit::INPUTS_DIR;
+
+/// How each file of ours begins.
+const HEADER: &str = "# Managed by socle";
+const AVAILABLE: &str = "/etc/nginx/sites-available";
+const ENABLED: &str = "/etc/nginx/sites-enabled";
+const UNIT: &str = "nginx.service";
+/// States of a unit in which nginx serves.
+const RUNNING: [&str; 3] = ["active", "reloading", "refreshing"];
+
+fn ours(text: &str) -> bool {
+    text.starts_with(HEADER)
+}
+
+/// The places of one site on the server.
+struct Paths {
+    available: String,
+    enabled: String,
+    /// A link to the digest of the text nginx loaded last; gone after a boot.
+    marker: String,
+}
+
+impl Paths {
+    fn of(name: &str) -> Self {
+        Self {
+            available: format!("{AVAILABLE}/socle-{name}.conf"),
+            enabled: format!("{ENABLED}/socle-{name}.conf"),
+            marker: format!("{INPUTS_DIR}/nginx-{name}"),
+        }
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {

@@ -1,0 +1,75 @@
+//! The pure part: a thousand instances from document to plan. `cargo bench`.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use socle::engine::{Observation, plan};
+use socle::model::document::Document;
+use socle::model::{Kind, Name, Secret};
+use socle::recipe::{Catalog, Context, Facts, compile_document, secrets_wanted};
+use socle::resources::{AnyObserved, Wanted};
+use socle::resources::{account, database, directory, file, package, release, service, setup, site};
+
+const INSTANCES: usize = 1000;
+
+fn document() -> Document {
+    let instances: serde_json::Map<String, serde_json::Value> = (0..INSTANCES)
+        .map(|n| {
+            let instance = serde_json::json!({
+                "recipe": "wordpress", "version": "6.8.7", "domain": format!("blog{n}.example.org"), "aliases": [],
+                "member": null, "state": "running", "limits": {}, "source": null,
+                "params": { "title": format!("Blog {n}"), "admin-email": "admin@example.org" },
+            });
+            (format!("blog{n}"), instance)
+        })
+        .collect();
+    let mut document = Document::default();
+    document.instances = serde_json::from_value(instances.into()).expect("instances are valid");
+    document
+}
+
+fn contexts(document: &Document, catalog: &Catalog) -> BTreeMap<Name, Context> {
+    let facts = Facts::of_debian(13).expect("Debian 13 is known");
+    let context = |instance: &socle::model::document::Instance| {
+        let mut context = Context::new(facts.clone());
+        let recipe = catalog.get(&instance.recipe).expect("the recipe is built in");
+        context.secrets = secrets_wanted(recipe).into_iter().map(|s| (s.name, Secret::new("x".repeat(64)))).collect();
+        context
+    };
+    document.instances.iter().map(|(name, instance)| (name.clone(), context(instance))).collect()
+}
+
+/// A blank server: everything is to be done, the longest plan there is.
+fn blank(wanted: &[Wanted]) -> Observation {
+    let seen = |kind| match kind {
+        Kind::Package => AnyObserved::Package(package::Observed::Absent { candidate: "1".into() }),
+        Kind::Account => AnyObserved::Account(account::Observed::Absent),
+        Kind::Directory => AnyObserved::Directory(directory::Observed::Absent),
+        Kind::File => AnyObserved::File(file::Observed::Absent),
+        Kind::Release => AnyObserved::Release(release::Observed::default()),
+        Kind::Database => AnyObserved::Database(database::Observed::default()),
+        Kind::Service => AnyObserved::Service(service::Observed { exists: true, ..Default::default() }),
+        Kind::Site => AnyObserved::Site(site::Observed::default()),
+        Kind::Setup => AnyObserved::Setup(setup::Observed::default()),
+    };
+    let seen = wanted.iter().map(|w| (w.id.clone(), Ok(seen(w.id.kind)))).collect();
+    Observation { seen, unlisted: BTreeMap::new() }
+}
+
+fn benches(criterion: &mut Criterion) {
+    let catalog = Catalog::built_in();
+    let document = document();
+    let contexts = contexts(&document, &catalog);
+    let (wanted, problems) = compile_document(&document, &catalog, &contexts);
+    assert!(problems.is_empty(), "{problems:?}");
+    let blank = blank(&wanted);
+    let mut group = criterion.benchmark_group(format!("{INSTANCES} instances"));
+    group.sample_size(10);
+    group.bench_function("compile", |b| b.iter(|| compile_document(black_box(&document), &catalog, &contexts)));
+    group.bench_function("plan of a blank server", |b| b.iter(|| plan::plan(black_box(&wanted), &blank)));
+    group.finish();
+}
+
+criterion_group!(all, benches);
+criterion_main!(all);

@@ -1,0 +1,219 @@
+//! The daemon: reconciles what was accepted at start, on a timer, and when a unit of ours fails; and opens
+//! the local door.
+//!
+//! One worker does one thing at a time; connections wait in a bounded queue. It ends between two things,
+//! and what it leaves undone the next start takes up.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::Ledger;
+use super::door::{self, Reply, Request};
+use super::reconcile::{Agent, AgentError};
+use crate::engine::{Event, Events, Silent};
+use crate::model::report::Report;
+
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error("cannot listen on `{0}`")]
+    Listen(String, #[source] std::io::Error),
+    #[error("cannot watch for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Requests that may wait while another is worked on. More are told that the agent is busy.
+const WAITING: usize = 8;
+
+/// One request on its way to the worker.
+struct Job {
+    request: Request,
+    stream: UnixStream,
+}
+
+pub async fn run(agent: Agent) -> Result<(), DaemonError> {
+    let mut stop = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    let listener = listen(&agent.host.path(door::SOCKET))?;
+    let (jobs, mut queue) = mpsc::channel(WAITING);
+    let door = tokio::spawn(open_door(listener, jobs));
+
+    let mut tick = tokio::time::interval(Duration::from_secs(agent.interval_s.into()));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failures = agent.host.units.failures().await;
+    notify(&[sd_notify::NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            // Each arm is cancel-safe: a tick, a received value or a signal is taken whole or not at all.
+            _ = stop.recv() => break,
+            _ = interrupt.recv() => break,
+            Some(job) = queue.recv() => serve(&agent, job).await,
+            _ = tick.tick() => look(&agent, false).await,
+            Some(unit) = failures.next() => {
+                tracing::warn!(unit, "a unit failed");
+                look(&agent, true).await;
+            }
+        }
+    }
+    notify(&[sd_notify::NotifyState::Stopping]);
+    door.abort();
+    Ok(())
+}
+
+fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
+    let failed = |error| DaemonError::Listen(path.display().to_string(), error);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    // Ours from an earlier run: the host lock, not the socket, keeps two agents apart.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    // The group is made by the package; without it only root comes in.
+    if let Ok(Some(group)) = nix::unistd::Group::from_name("socle") {
+        nix::unistd::chown(path, None, Some(group.gid)).map_err(|error| failed(error.into()))?;
+    }
+    Ok(listener)
+}
+
+async fn open_door(listener: UnixListener, jobs: mpsc::Sender<Job>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(let_in(stream, jobs.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                // Out of file descriptors, most likely: give the others time to end.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn let_in(mut stream: UnixStream, jobs: mpsc::Sender<Job>) {
+    let limit = Duration::from_secs(10);
+    let request = match tokio::time::timeout(limit, door::read_request(&mut stream)).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(error)) => return tracing::warn!(%error, "a bad request"),
+        Err(_) => return tracing::warn!("a connection without a request"),
+    };
+    if let Err(error) = jobs.try_send(Job { request, stream }) {
+        let mut stream = error.into_inner().stream;
+        let error = crate::model::report::ErrorReport {
+            code: "agent.busy".to_owned(),
+            message: format!("{WAITING} requests are waiting already"),
+            causes: Vec::new(),
+            hint: Some("try again when they are done".to_owned()),
+        };
+        answer(&mut stream, &Reply::Failed { error }).await;
+    }
+}
+
+/// Whoever asked may have gone: what was asked is done all the same.
+async fn serve(agent: &Agent, job: Job) {
+    let Job { request, mut stream } = job;
+    status(match &request {
+        Request::Apply { .. } => "applying a document",
+        Request::Reconcile => "reconciling",
+        Request::Rollback { .. } => "going back",
+        Request::Purge { .. } => "purging",
+    });
+    let (told, mut events) = mpsc::unbounded_channel();
+    let told: Arc<dyn Events> = Arc::new(Told(told));
+    let working = async {
+        let _given = agent.progress.to(told.clone());
+        let reply = door::handle(agent, request, &told).await;
+        drop(told);
+        reply
+    };
+    tokio::pin!(working);
+    let reply = loop {
+        tokio::select! {
+            biased;
+            Some(event) = events.recv() => answer(&mut stream, &Reply::Event(event)).await,
+            reply = &mut working => break reply,
+        }
+    };
+    while let Ok(event) = events.try_recv() {
+        answer(&mut stream, &Reply::Event(event)).await;
+    }
+    answer(&mut stream, &reply).await;
+    if let Reply::Report(report) = &reply {
+        say(report);
+    }
+}
+
+/// Events of one request. Unbounded, but a pass makes a few hundred at most.
+struct Told(mpsc::UnboundedSender<Event>);
+
+impl Events for Told {
+    fn event(&self, event: Event) {
+        // The reader is gone only when the request is over.
+        let _ = self.0.send(event);
+    }
+}
+
+async fn answer(stream: &mut UnixStream, reply: &Reply) {
+    let mut line = serde_json::to_vec(reply).expect("a reply is plain data");
+    line.push(b'\n');
+    // A client that went away or does not read must not hold up the worker.
+    let _ = tokio::time::timeout(Duration::from_secs(5), stream.write_all(&line)).await;
+}
+
+/// Brings about what was accepted, or only looks, as the document's policy says.
+async fn look(agent: &Agent, now: bool) {
+    match agent.tend(&Silent, now).await {
+        Ok(Some(report)) => say(&report),
+        Ok(None) | Err(AgentError::NothingAccepted) => {
+            if Ledger::load(&agent.state).is_ok_and(|ledger| ledger.accepted.is_none()) {
+                status("waiting for a document");
+            }
+        }
+        Err(error) => {
+            let report = error.report();
+            tracing::error!(code = report.code, hint = report.hint, "{report}");
+            status(&format!("failed: {report}"));
+        }
+    }
+}
+
+fn say(report: &Report) {
+    let bad = report.lines.iter().filter(|line| line.status.is_bad()).count();
+    if report.converged {
+        status(&format!("generation {} is as wanted ({} resources)", report.generation, report.lines.len()));
+    } else {
+        status(&format!("generation {} is not as wanted: {bad} of {} resources", report.generation, report.lines.len()));
+    }
+    for line in &report.lines {
+        match &line.status {
+            crate::model::report::Status::Changed { changes } => {
+                tracing::info!(resource = %line.resource, "changed: {}", changes.join("; "));
+            }
+            status if status.is_bad() => tracing::warn!(resource = %line.resource, "{status}"),
+            _ => {}
+        }
+    }
+    for note in &report.notes {
+        tracing::warn!("{note}");
+    }
+}
+
+fn status(text: &str) {
+    notify(&[sd_notify::NotifyState::Status(text)]);
+}
+
+/// Without a service manager there is nobody to tell.
+fn notify(states: &[sd_notify::NotifyState]) {
+    let _ = sd_notify::notify(states);
+}

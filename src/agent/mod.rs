@@ -1,0 +1,16 @@
+//! The agent: what it accepted, the loop that brings it about, and the local door.
+//!
+//! Owns: the ledger, tasks and shutdown. Never: contains a rule about a resource. Start reading at
+//! [`reconcile::bring_about`].
+
+pub mod config;
+pub mod daemon;
+pub mod door;
+pub mod ledger;
+mod purge;
+pub mod real;
+pub mod reconcile;
+pub mod secrets;
+pub mod status;
+
+pub use ledger::Ledger;

@@ -1,0 +1,122 @@
+//! Puts the agent together from the real adapters.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::config::{Config, ConfigError};
+use super::reconcile::{Agent, Relay};
+use crate::host::apt::Apt;
+use crate::host::archive::UnpackChild;
+use crate::host::accounts::SystemAccounts;
+use crate::host::fetch::HttpFetch;
+use crate::host::nginx::Nginx;
+use crate::host::probe::LocalProbe;
+use crate::host::sql::Sql;
+use crate::host::systemd::Systemd;
+use crate::host::tasks::UnitTasks;
+use crate::host::venv::PipVenv;
+use crate::host::{Host, Units};
+use crate::model::problem::Problem;
+use crate::recipe::{Catalog, Facts};
+
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{} problem(s) in the recipes of `/etc/socle/recipes`", .0.len())]
+    Recipes(Vec<Problem>),
+    #[error("cannot read `{path}`")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("this system is not a Debian that socle knows (12 or 13): `VERSION_ID` is `{0}`")]
+    NotDebian(String),
+    #[error("cannot find the running program")]
+    Program(#[source] std::io::Error),
+}
+
+pub fn agent(root: &Path, state: &Path) -> Result<Agent, SetupError> {
+    let config = Config::load(root.join("etc/socle/agent.toml"))?;
+    let program = std::env::current_exe().map_err(SetupError::Program)?;
+    let units: Arc<dyn Units> = Arc::new(Systemd::connect());
+    let progress = Arc::new(Relay::default());
+    let host = Host {
+        root: root.to_owned(),
+        packages: Arc::new(Apt::new(Default::default())),
+        accounts: Arc::new(SystemAccounts::new(root.to_owned())),
+        databases: Arc::new(Sql::new(root.to_owned())),
+        web: Arc::new(Nginx::new(units.clone(), program.clone())),
+        fetch: Arc::new(HttpFetch::new(config.mirrors)),
+        archives: Arc::new(UnpackChild::new(&program)),
+        builds: Arc::new(PipVenv::default()),
+        tasks: Arc::new(UnitTasks::new(root.to_owned(), units.clone())),
+        probes: Arc::new(LocalProbe::new()),
+        progress: progress.clone(),
+        units,
+    };
+    Ok(Agent {
+        host,
+        state: state.to_owned(),
+        catalog: catalog(root)?,
+        facts: facts(root)?,
+        python_index: config.python_index,
+        interval_s: config.interval_s.max(1),
+        progress,
+        now,
+        random,
+    })
+}
+
+/// The built-in recipes and those of `/etc/socle/recipes`.
+pub fn catalog(root: &Path) -> Result<Catalog, SetupError> {
+    let (catalog, problems) = Catalog::new(&own_recipes(&root.join("etc/socle/recipes"))?);
+    if problems.is_empty() { Ok(catalog) } else { Err(SetupError::Recipes(problems)) }
+}
+
+fn own_recipes(directory: &Path) -> Result<BTreeMap<String, BTreeMap<String, String>>, SetupError> {
+    let mut recipes = BTreeMap::new();
+    for recipe in entries(directory)? {
+        if recipe.is_dir() {
+            let mut files = BTreeMap::new();
+            for file in entries(&recipe)?.into_iter().filter(|file| file.is_file()) {
+                let text = std::fs::read_to_string(&file)
+                    .map_err(|source| SetupError::Read { path: file.clone(), source })?;
+                files.insert(name(&file), text);
+            }
+            recipes.insert(name(&recipe), files);
+        }
+    }
+    Ok(recipes)
+}
+
+/// What is in a directory; nothing if there is no such directory.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, SetupError> {
+    let failed = |source| SetupError::Read { path: directory.to_owned(), source };
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// os-release(5).
+fn facts(root: &Path) -> Result<Facts, SetupError> {
+    let path = root.join("etc/os-release");
+    let text = std::fs::read_to_string(&path).map_err(|source| SetupError::Read { path, source })?;
+    let version = text.lines().find_map(|line| line.strip_prefix("VERSION_ID=")).unwrap_or_default();
+    let version = version.trim_matches('"');
+    version.parse().ok().and_then(Facts::of_debian).ok_or_else(|| SetupError::NotDebian(version.to_owned()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that asks the clock")]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+/// A kernel that gives no random bytes is not one to make secrets on.
+fn random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the kernel gives random bytes (getrandom(2))");
+}

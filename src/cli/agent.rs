@@ -1,0 +1,229 @@
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Subcommand;
+use tokio::net::UnixStream;
+
+use super::progress::Terminal;
+use super::{Exit, print};
+use crate::agent::door::{self, Reply, Request};
+use crate::agent::reconcile::{Agent, AgentError};
+use crate::agent::{Ledger, daemon, real};
+use crate::engine::Events;
+use crate::model::Name;
+
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Check a document, all problems at once
+    Check {
+        /// The document; `-` for standard input
+        file: PathBuf,
+    },
+    /// Show what an apply would change, and change nothing (exit 3 if there are changes)
+    Plan {
+        /// The document; without it, the one accepted last
+        file: Option<PathBuf>,
+    },
+    /// Accept a document and bring the server to it
+    Apply {
+        /// The document; `-` for standard input; without it, the one accepted last
+        file: Option<PathBuf>,
+        /// List also what needed no change
+        #[arg(long, short)]
+        verbose: bool,
+    },
+    /// Tell what runs, in which version, since when, and what failed
+    Status,
+    /// Bring back the last good form of an instance
+    Rollback { instance: Name },
+    /// Remove the data, databases and account of an instance that is `absent`
+    Purge {
+        instance: Name,
+        /// Do it; without this, only show what would be removed
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Show the journal of an instance's services
+    Logs {
+        instance: Name,
+        /// How many lines
+        #[arg(long, short = 'n', default_value_t = 50)]
+        lines: u32,
+        /// Wait for more
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Look after this server: what the service runs
+    Run,
+}
+
+pub fn run(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(go(command, state, json))
+}
+
+async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<Exit> {
+    let terminal = Arc::new(Terminal::new());
+    let agent = match real::agent(Path::new("/"), state) {
+        Ok(agent) => agent,
+        Err(real::SetupError::Recipes(problems)) => {
+            return refused(&problems, json);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match command {
+        AgentCommand::Check { file } => {
+            let (file, text) = read(&file)?;
+            match agent.check(&file, &text) {
+                Ok(document) if json => print::json(&document)?,
+                Ok(_) => print::raw(format!("{file}: no problem found\n").as_bytes())?,
+                Err(error) => return failed(error, json),
+            }
+            Ok(Exit::Converged)
+        }
+        AgentCommand::Plan { file } => plan(&agent, file, json).await,
+        AgentCommand::Apply { file, verbose } => {
+            let request = match file {
+                Some(file) => {
+                    let (file, text) = read(&file)?;
+                    Request::Apply { file, text }
+                }
+                None => Request::Reconcile,
+            };
+            ask(&agent, request, &terminal, json, verbose).await
+        }
+        AgentCommand::Status => match agent.status().await {
+            Ok(status) if json => print::json(&status).map(|()| Exit::Converged),
+            Ok(status) => print::status(&status).map(|()| Exit::Converged),
+            Err(error) => failed(error, json),
+        },
+        AgentCommand::Rollback { instance } => {
+            ask(&agent, Request::Rollback { name: instance }, &terminal, json, false).await
+        }
+        AgentCommand::Purge { instance, yes: false } => match agent.plan_purge(&instance).await {
+            Ok(preview) => {
+                if json { print::json(&preview)? } else { print::preview(&preview)? }
+                if !json {
+                    anstream::eprintln!("nothing was removed; add --yes to do it");
+                }
+                Ok(Exit::NotConverged)
+            }
+            Err(error) => failed(error, json),
+        },
+        AgentCommand::Purge { instance, yes: true } => {
+            ask(&agent, Request::Purge { name: instance }, &terminal, json, false).await
+        }
+        AgentCommand::Logs { instance, lines, follow } => logs(&agent, &instance, lines, follow).await,
+        AgentCommand::Run => daemon::run(agent).await.map(|()| Exit::Converged).map_err(Into::into),
+    }
+}
+
+async fn plan(agent: &Agent, file: Option<PathBuf>, json: bool) -> anyhow::Result<Exit> {
+    let planned = match file {
+        Some(file) => {
+            let (file, text) = read(&file)?;
+            agent.plan(&file, &text).await
+        }
+        None => match Ledger::load(&agent.state).map(|ledger| ledger.accepted) {
+            Ok(Some(accepted)) => agent.plan(&accepted.file, &accepted.text).await,
+            Ok(None) => Err(AgentError::NothingAccepted),
+            Err(error) => Err(error.into()),
+        },
+    };
+    match planned {
+        Ok(preview) => {
+            if json { print::json(&preview)? } else { print::preview(&preview)? }
+            Ok(if preview.is_empty() { Exit::Converged } else { Exit::NotConverged })
+        }
+        Err(error) => failed(error, json),
+    }
+}
+
+/// Through the daemon if it runs, else here.
+async fn ask(
+    agent: &Agent,
+    request: Request,
+    terminal: &Arc<Terminal>,
+    json: bool,
+    verbose: bool,
+) -> anyhow::Result<Exit> {
+    let events: &dyn Events = terminal;
+    let reply = match UnixStream::connect(agent.host.path(door::SOCKET)).await {
+        Ok(stream) => door::ask(stream, &request, events).await?,
+        // Nobody listens: the daemon does not run, so nothing else holds the lock for long.
+        Err(_) => {
+            let _listening = agent.progress.to(terminal.clone());
+            door::handle(agent, request, events).await
+        }
+    };
+    terminal.finish();
+    match reply {
+        Reply::Report(report) => {
+            if json { print::json(&report)? } else { print::report(&report, verbose)? }
+            Ok(Exit::of(&report))
+        }
+        Reply::Refused { problems } => refused(&problems, json),
+        Reply::Failed { error } => {
+            if json {
+                print::json(&error)?;
+            } else {
+                print::error_report(&error);
+            }
+            Ok(exit_of(&error.code))
+        }
+        Reply::Event(_) => anyhow::bail!("the agent's last line was no outcome"),
+    }
+}
+
+fn refused(problems: &[crate::model::problem::Problem], json: bool) -> anyhow::Result<Exit> {
+    if json { print::json(&serde_json::json!({ "problems": problems }))? } else { print::problems(problems) }
+    Ok(Exit::BadInput)
+}
+
+fn failed(error: AgentError, json: bool) -> anyhow::Result<Exit> {
+    if let AgentError::Refused(problems) = &error {
+        return refused(problems, json);
+    }
+    let report = error.report();
+    if json { print::json(&report)? } else { print::error_report(&report) }
+    Ok(exit_of(&report.code))
+}
+
+/// What the user asked for was wrong, or something else was.
+fn exit_of(code: &str) -> Exit {
+    match code {
+        "agent.no-such-instance" | "agent.still-wanted" | "agent.nothing-to-go-back-to" | "agent.nothing-accepted" => {
+            Exit::BadInput
+        }
+        _ => Exit::Unexpected,
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<(String, String)> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        return Ok(("-".to_owned(), text));
+    }
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    Ok((file.display().to_string(), text))
+}
+
+async fn logs(agent: &Agent, instance: &Name, lines: u32, follow: bool) -> anyhow::Result<Exit> {
+    let mut args = vec![
+        "--no-pager".to_owned(),
+        format!("--lines={lines}"),
+        format!("--unit=socle-{instance}.*"),
+        format!("--unit=socle-{instance}-*"),
+    ];
+    if follow {
+        args.push("--follow".to_owned());
+    }
+    let known = agent.status().await.map_err(anyhow::Error::from)?.instances.iter().any(|i| i.name == *instance);
+    if !known {
+        return failed(AgentError::NoSuchInstance(instance.clone()), false);
+    }
+    Err(crate::host::process::hand_over("/usr/bin/journalctl", &args)).context("cannot run journalctl")
+}

@@ -1,0 +1,87 @@
+//! The command line: parses, calls, prints, and turns outcomes into exit codes. No logic.
+
+mod agent;
+mod catalog;
+mod exit;
+mod print;
+mod progress;
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use exit::Exit;
+
+/// The free base under the servers of a small hosting association
+#[derive(Debug, Parser)]
+#[command(name = "socle", version, about, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 as wanted, 1 unexpected error, 2 bad input, 3 not as wanted (yet).")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print JSON on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    /// The agent's state directory
+    #[arg(long, global = true, hide = true, default_value = "/var/lib/socle")]
+    state: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring this server to its desired state, and look after it
+    #[command(subcommand)]
+    Agent(agent::AgentCommand),
+    /// The applications that can be installed
+    #[command(subcommand)]
+    Catalog(catalog::CatalogCommand),
+    /// Print the JSON Schema of a document
+    Schema,
+    /// Print completions for a shell
+    Completions { shell: clap_complete::Shell },
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man { directory: PathBuf },
+}
+
+/// Runs the program and tells its exit code.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::BadInput } else { Exit::Converged };
+        }
+    };
+    let done = match cli.command {
+        Command::Agent(command) => agent::run(command, &cli.state, cli.json),
+        Command::Catalog(command) => catalog::run(&command, cli.json),
+        Command::Schema => print::json(&crate::model::document::schema()).map(|()| Exit::Converged),
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "socle", &mut out);
+            print::raw(&out).map(|()| Exit::Converged)
+        }
+        Command::Man { directory } => {
+            clap_mangen::generate_to(Cli::command(), directory).map(|()| Exit::Converged).map_err(Into::into)
+        }
+    };
+    match done {
+        Ok(exit) => exit,
+        Err(error) => {
+            // A reader that went away (`socle … | head`) is not an error of ours.
+            if is_broken_pipe(&error) {
+                return Exit::Converged;
+            }
+            print::error(&format!("{error:#}"), None);
+            Exit::Unexpected
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}

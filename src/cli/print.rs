@@ -1,0 +1,232 @@
+//! Data to standard output, the rest to standard error. Colour only on a terminal and without
+//! `NO_COLOR` (anstream looks).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::agent::status::{InstanceStatus, State, Status};
+use crate::engine::consequence::{Consequence, Preview, PreviewStep};
+use crate::model::problem::Problem;
+use crate::model::report::{ErrorReport, Line, Report, Status as LineStatus};
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const WARN: Style = AnsiColor::Yellow.on_default();
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    raw(&text)
+}
+
+pub fn raw(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()?;
+    Ok(())
+}
+
+pub fn error(message: &str, hint: Option<&str>) {
+    anstream::eprintln!("{BAD}error:{BAD:#} {message}");
+    if let Some(hint) = hint {
+        anstream::eprintln!("{BOLD}hint:{BOLD:#} {hint}");
+    }
+}
+
+pub fn error_report(report: &ErrorReport) {
+    error(&report.message, None);
+    for cause in &report.causes {
+        anstream::eprintln!("  because: {cause}");
+    }
+    if let Some(hint) = &report.hint {
+        anstream::eprintln!("{BOLD}hint:{BOLD:#} {hint}");
+    }
+}
+
+pub fn problems(problems: &[Problem]) {
+    for problem in problems {
+        anstream::eprintln!("{BAD}error:{BAD:#} {problem}");
+    }
+    let count = problems.len();
+    anstream::eprintln!("{count} problem{} found, nothing was changed", if count == 1 { "" } else { "s" });
+}
+
+pub fn preview(preview: &Preview) -> anyhow::Result<()> {
+    let mut out = String::new();
+    for note in &preview.notes {
+        writeln!(out, "{WARN}note:{WARN:#} {note}")?;
+    }
+    if preview.is_empty() {
+        writeln!(out, "nothing to do")?;
+    }
+    let mut by_owner: BTreeMap<&str, Vec<&PreviewStep>> = BTreeMap::new();
+    for step in &preview.steps {
+        by_owner.entry(step.owner.as_deref().unwrap_or("server")).or_default().push(step);
+    }
+    for (owner, steps) in by_owner {
+        writeln!(out, "{BOLD}{owner}{BOLD:#}")?;
+        for step in steps {
+            let on: Vec<String> = step.on.iter().map(ToString::to_string).collect();
+            let on = if on.len() > 1 { format!("{} packages", on.len()) } else { on.concat() };
+            writeln!(out, "  {on}: {}{}", step.change, consequences(&step.consequences))?;
+            if let Some(by) = &step.blocked_by {
+                writeln!(out, "    {WARN}will wait for{WARN:#} {by}")?;
+            }
+        }
+    }
+    for (id, error) in &preview.refused {
+        said(&mut out, "refused", &id.to_string(), error)?;
+    }
+    for (id, error) in &preview.unknown {
+        said(&mut out, "could not look", &id.to_string(), error)?;
+    }
+    if !preview.steps.is_empty() {
+        writeln!(out, "{} change(s)", preview.steps.len())?;
+    }
+    raw(out.as_bytes())
+}
+
+fn consequences(consequences: &[Consequence]) -> String {
+    let words: Vec<String> = consequences
+        .iter()
+        .map(|consequence| match consequence {
+            Consequence::Download { bytes: Some(0) } => "nothing to download".to_owned(),
+            Consequence::Download { bytes: Some(bytes) } => format!("download {}", size(*bytes)),
+            Consequence::Download { bytes: None } => "download of unknown size".to_owned(),
+            Consequence::Restart => "restart".to_owned(),
+            Consequence::Downtime => "not served until it is started again".to_owned(),
+            Consequence::PointOfNoReturn => "point of no return, after a dump".to_owned(),
+            Consequence::Destroys => "destroys data".to_owned(),
+        })
+        .collect();
+    if words.is_empty() { String::new() } else { format!(" {WARN}[{}]{WARN:#}", words.join(", ")) }
+}
+
+pub fn report(report: &Report, verbose: bool) -> anyhow::Result<()> {
+    let mut out = String::new();
+    for note in &report.notes {
+        writeln!(out, "{WARN}note:{WARN:#} {note}")?;
+    }
+    for line in &report.lines {
+        report_line(&mut out, line, verbose)?;
+    }
+    let changed = report.lines.iter().filter(|line| matches!(line.status, LineStatus::Changed { .. })).count();
+    let seconds = format!("{:.1} s", report.duration_ms as f64 / 1000.0);
+    let total = report.lines.len();
+    if report.converged && changed == 0 {
+        writeln!(out, "{GOOD}nothing to do{GOOD:#}: {total} resources are as wanted ({seconds})")?;
+    } else if report.converged {
+        writeln!(out, "{GOOD}done{GOOD:#}: {changed} of {total} resources changed, all are as wanted ({seconds})")?;
+    } else {
+        writeln!(out, "{BAD}not as wanted yet{BAD:#}: see above ({seconds})")?;
+    }
+    raw(out.as_bytes())
+}
+
+fn report_line(out: &mut String, line: &Line, verbose: bool) -> std::fmt::Result {
+    let id = line.resource.to_string();
+    match &line.status {
+        LineStatus::InSync if verbose => writeln!(out, "{DIM}ok{DIM:#}       {id}"),
+        LineStatus::InSync => Ok(()),
+        LineStatus::Changed { changes } => writeln!(out, "{GOOD}changed{GOOD:#}  {id}: {}", changes.join("; ")),
+        LineStatus::Pending { changes } => writeln!(out, "{WARN}pending{WARN:#}  {id}: {}", changes.join("; ")),
+        LineStatus::Failed { change, error } => said(out, "failed", &format!("{id}: {change}"), error),
+        LineStatus::Blocked { by } => writeln!(out, "{WARN}blocked{WARN:#}  {id}: waits for {by}"),
+        LineStatus::Refused { error } => said(out, "refused", &id, error),
+        LineStatus::Unknown { error } => said(out, "unknown", &id, error),
+    }
+}
+
+fn said(out: &mut String, word: &str, what: &str, error: &ErrorReport) -> std::fmt::Result {
+    writeln!(out, "{BAD}{word}{BAD:#} {what}: {}", error.message)?;
+    for cause in &error.causes {
+        writeln!(out, "    because: {cause}")?;
+    }
+    if let Some(hint) = &error.hint {
+        writeln!(out, "    {BOLD}hint:{BOLD:#} {hint}")?;
+    }
+    Ok(())
+}
+
+pub fn status(status: &Status) -> anyhow::Result<()> {
+    let mut out = String::new();
+    match (status.accepted_at, status.converged) {
+        (None, _) => writeln!(out, "no document was accepted yet\n{BOLD}hint:{BOLD:#} socle agent apply FILE")?,
+        (Some(at), converged) => {
+            let word = match converged {
+                Some(true) => format!("{GOOD}as wanted{GOOD:#}"),
+                Some(false) => format!("{BAD}not as wanted{BAD:#}"),
+                None => "not brought about yet".to_owned(),
+            };
+            writeln!(out, "generation {} of {}: {word}", status.generation, at.strftime("%Y-%m-%d %H:%M UTC"))?;
+        }
+    }
+    for instance in &status.instances {
+        instance_status(&mut out, instance)?;
+    }
+    for unit in &status.services {
+        writeln!(out, "{BOLD}{}{BOLD:#}  {} ({})", unit.unit, unit.active, unit.sub)?;
+    }
+    for problem in &status.problems {
+        writeln!(out, "{BAD}problem{BAD:#} {problem}")?;
+    }
+    raw(out.as_bytes())
+}
+
+fn instance_status(out: &mut String, instance: &InstanceStatus) -> std::fmt::Result {
+    let (style, word) = match instance.state {
+        State::Running => (GOOD, "running"),
+        State::Stopped => (DIM, "stopped"),
+        State::Failed => (BAD, "failed"),
+        State::Absent => (DIM, "absent"),
+        State::Unknown => (WARN, "unknown"),
+    };
+    let version = match &instance.running_version {
+        Some(running) if *running == instance.wanted_version => running.clone(),
+        Some(running) => format!("{running} (wanted: {})", instance.wanted_version),
+        None => format!("not installed (wanted: {})", instance.wanted_version),
+    };
+    let since = instance.since.map(|at| format!(" since {}", at.strftime("%Y-%m-%d %H:%M UTC"))).unwrap_or_default();
+    let (name, recipe, domain) = (&instance.name, &instance.recipe, &instance.domain);
+    writeln!(out, "{BOLD}{name}{BOLD:#}  {style}{word}{style:#}{since}  {recipe} {version}  {domain}")?;
+    for unit in &instance.units {
+        let memory = unit.memory_bytes.map(|bytes| format!(", {}", size(bytes))).unwrap_or_default();
+        writeln!(out, "  {} {} ({}{memory})", unit.unit, unit.active, unit.sub)?;
+    }
+    for problem in &instance.problems {
+        writeln!(out, "  {BAD}problem{BAD:#} {problem}")?;
+    }
+    if let Some(next) = &instance.next {
+        writeln!(out, "  {BOLD}hint:{BOLD:#} {next}")?;
+    }
+    Ok(())
+}
+
+/// A size in IEC units with one decimal.
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes() {
+        assert_eq!(super::size(0), "0 B");
+        assert_eq!(super::size(1023), "1023 B");
+        assert_eq!(super::size(22_354_772), "21.3 MiB");
+        assert_eq!(super::size(u64::MAX), "16777216.0 TiB");
+    }
+}

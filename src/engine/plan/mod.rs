@@ -1,0 +1,341 @@
+//! From what is wanted and what was seen to the steps of a pass. Pure, total, deterministic.
+//!
+//! Cross-kind rules live here and only here:
+//!
+//! 1. A step waits for the steps of everything its resource needs, and for the earlier steps of its own
+//!    resource.
+//! 2. Nothing of an instance is withdrawn or switched before all of its staging succeeded; it is proven
+//!    after all of its switching; nothing of it is retired before it is proven.
+//! 3. What a resource needs but could not be looked at, or was refused, blocks it. If the release or the
+//!    data of an instance is about to change, anything unknown or refused in the instance blocks that.
+//! 4. While data is migrated or brought back, the instance's services stand still: they are stopped in
+//!    Withdraw and started again in Switch.
+//! 5. The package installations of a pass are one run of apt.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::Observation;
+use crate::model::report::ErrorReport;
+use crate::model::{Kind, ResourceId};
+use crate::resources::{self, AnyChange, AnyDesired, AnyObserved, Diff, Phase, Wanted};
+use crate::resources::{package, service, setup};
+
+#[cfg(test)]
+mod tests;
+
+pub type StepId = usize;
+
+/// One change, and what it waits for.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Step {
+    pub id: StepId,
+    /// One resource; several only for packages installed together.
+    pub on: Vec<ResourceId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    pub phase: Phase,
+    pub change: AnyChange,
+    /// Steps that must have succeeded.
+    pub needs: BTreeSet<StepId>,
+    /// Something it needs was refused or could not be looked at: it will not be tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked_by: Option<ResourceId>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    pub refused: BTreeMap<ResourceId, ErrorReport>,
+    pub unknown: BTreeMap<ResourceId, ErrorReport>,
+}
+
+impl Plan {
+    /// Nothing to do, and everything could be looked at.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.refused.is_empty() && self.unknown.is_empty()
+    }
+}
+
+pub fn plan(wanted: &[Wanted], observation: &Observation) -> Plan {
+    let index: BTreeMap<&ResourceId, &Wanted> = wanted.iter().map(|w| (&w.id, w)).collect();
+    let mut draft = Draft { index, ..Draft::default() };
+    let standing_still = owners_standing_still(wanted, observation);
+    for w in wanted {
+        draft.consider(w, observation, &standing_still);
+    }
+    draft.consider_orphans(observation);
+    draft.join_package_installs();
+    draft.into_plan()
+}
+
+/// A step before it has its number.
+struct Loose {
+    on: Vec<ResourceId>,
+    owner: Option<String>,
+    phase: Phase,
+    change: AnyChange,
+    /// Its place among the changes of its resource.
+    nth: usize,
+}
+
+#[derive(Default)]
+struct Draft<'a> {
+    index: BTreeMap<&'a ResourceId, &'a Wanted>,
+    loose: Vec<Loose>,
+    refused: BTreeMap<ResourceId, ErrorReport>,
+    unknown: BTreeMap<ResourceId, ErrorReport>,
+}
+
+/// Rule 4: owners whose setup will migrate or restore data in this pass.
+fn owners_standing_still(wanted: &[Wanted], observation: &Observation) -> BTreeSet<String> {
+    let moves_data = |change: &AnyChange| {
+        matches!(change, AnyChange::Setup(setup::Change::Migrate { .. } | setup::Change::Restore { .. }))
+    };
+    wanted
+        .iter()
+        .filter(|w| w.id.kind == Kind::Setup)
+        .filter_map(|w| {
+            let Some(Ok(seen)) = observation.seen.get(&w.id) else { return None };
+            match resources::diff(&w.id.name, Some(&w.desired), seen) {
+                Diff::Changes(changes) if changes.iter().any(|(_, c)| moves_data(c)) => w.owner.clone(),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+impl<'a> Draft<'a> {
+    fn consider(&mut self, w: &Wanted, observation: &Observation, standing_still: &BTreeSet<String>) {
+        let seen = match observation.seen.get(&w.id) {
+            Some(Ok(seen)) => seen,
+            Some(Err(error)) => {
+                self.unknown.insert(w.id.clone(), error.clone());
+                return;
+            }
+            None => {
+                let error = ErrorReport {
+                    code: "plan.not-observed".to_owned(),
+                    message: format!("`{}` was not looked at", w.id),
+                    causes: Vec::new(),
+                    hint: None,
+                };
+                self.unknown.insert(w.id.clone(), error);
+                return;
+            }
+        };
+        let still = w.owner.as_ref().is_some_and(|owner| standing_still.contains(owner));
+        match (still, stop_first(w, seen)) {
+            (true, Some(stopped)) => {
+                self.add(w, 0, Phase::Withdraw, AnyChange::Service(service::Change::Stop));
+                self.diff(w, &stopped, 1);
+            }
+            _ => self.diff(w, seen, 0),
+        }
+    }
+
+    fn diff(&mut self, w: &Wanted, seen: &AnyObserved, first: usize) {
+        match resources::diff(&w.id.name, Some(&w.desired), seen) {
+            Diff::Refused(error) => {
+                self.refused.insert(w.id.clone(), error);
+            }
+            Diff::Changes(changes) => {
+                for (nth, (phase, change)) in changes.into_iter().enumerate() {
+                    self.add(w, first + nth, phase, change);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, w: &Wanted, nth: usize, phase: Phase, change: AnyChange) {
+        self.loose.push(Loose { on: vec![w.id.clone()], owner: w.owner.clone(), phase, change, nth });
+    }
+
+    /// What is ours and nobody wants. What could not be looked at stays untouched and is said.
+    fn consider_orphans(&mut self, observation: &Observation) {
+        for (id, seen) in &observation.seen {
+            if self.index.contains_key(id) {
+                continue;
+            }
+            match seen.as_ref().map(|seen| resources::diff(&id.name, None, seen)) {
+                Err(error) => {
+                    self.unknown.insert(id.clone(), error.clone());
+                }
+                Ok(Diff::Refused(error)) => {
+                    self.refused.insert(id.clone(), error);
+                }
+                Ok(Diff::Changes(changes)) => {
+                    for (nth, (phase, change)) in changes.into_iter().enumerate() {
+                        self.loose.push(Loose { on: vec![id.clone()], owner: None, phase, change, nth });
+                    }
+                }
+            }
+        }
+        for (kind, error) in &observation.unlisted {
+            self.unknown.insert(ResourceId::new(*kind, "*"), error.clone());
+        }
+    }
+
+    /// Rule 5.
+    fn join_package_installs(&mut self) {
+        let is_install = |l: &Loose| matches!(l.change, AnyChange::Package(package::Change::Install { .. }));
+        let (installs, mut rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.loose).into_iter().partition(is_install);
+        if !installs.is_empty() {
+            let mut on = Vec::new();
+            let mut all = BTreeSet::new();
+            for install in installs {
+                on.extend(install.on);
+                if let AnyChange::Package(package::Change::Install { names }) = install.change {
+                    all.extend(names);
+                }
+            }
+            on.sort();
+            let change = AnyChange::Package(package::Change::Install { names: all });
+            rest.insert(0, Loose { on, owner: None, phase: Phase::Stage, change, nth: 0 });
+        }
+        self.loose = rest;
+    }
+
+    fn into_plan(mut self) -> Plan {
+        let rank = topological_rank(&self.index);
+        // Orphans come before what is wanted, sites before what serves them.
+        let place = |l: &Loose| {
+            let id = &l.on[0];
+            let rank = rank.get(id).copied().map_or((0, 0), |r| (1, r));
+            let orphan_order = if rank.0 == 0 { usize::from(id.kind != Kind::Site) } else { 0 };
+            // Rule 4: a dump waits for the instance's services to stand still.
+            let dump_last = usize::from(l.phase == Phase::Withdraw && id.kind == Kind::Setup);
+            (l.phase, dump_last, rank, orphan_order, id.clone(), l.nth)
+        };
+        self.loose.sort_by_cached_key(place);
+
+        let bad: BTreeSet<&ResourceId> = self.refused.keys().chain(self.unknown.keys()).collect();
+        let ancestors = Ancestors::of(&self.index);
+        let steps = self
+            .loose
+            .iter()
+            .enumerate()
+            .map(|(id, l)| Step {
+                id,
+                on: l.on.clone(),
+                owner: l.owner.clone(),
+                phase: l.phase,
+                change: l.change.clone(),
+                needs: self.needs(id, &ancestors),
+                blocked_by: self.blocked_by(l, &bad, &ancestors),
+            })
+            .collect();
+        Plan { steps, refused: self.refused, unknown: self.unknown }
+    }
+
+    /// Rules 1 and 2: earlier steps that this one waits for.
+    fn needs(&self, id: StepId, ancestors: &Ancestors) -> BTreeSet<StepId> {
+        let me = &self.loose[id];
+        let waits_for = |other: &Loose| {
+            let same_resource = other.on.iter().any(|on| me.on.contains(on));
+            let needed = me.on.iter().any(|on| other.on.iter().any(|other| ancestors.has(on, other)));
+            let same_owner = me.owner.is_some() && me.owner == other.owner;
+            let later_phase = same_owner
+                && match me.phase {
+                    Phase::Stage => false,
+                    Phase::Withdraw => {
+                        other.phase == Phase::Stage || (me.on[0].kind == Kind::Setup && other.phase == Phase::Withdraw)
+                    }
+                    Phase::Switch => other.phase < Phase::Switch,
+                    Phase::Prove | Phase::Retire => other.phase < me.phase,
+                };
+            same_resource || needed || later_phase
+        };
+        (0..id).filter(|other| waits_for(&self.loose[*other])).collect()
+    }
+
+    /// Rule 3.
+    fn blocked_by(&self, l: &Loose, bad: &BTreeSet<&ResourceId>, ancestors: &Ancestors) -> Option<ResourceId> {
+        if bad.is_empty() {
+            return None;
+        }
+        let by_need = bad.iter().find(|b| l.on.iter().any(|on| ancestors.has(on, b)));
+        let by_owner = || {
+            let owner = l.owner.as_ref()?;
+            let of_owner = |id: &ResourceId| self.index.get(id).is_some_and(|w| w.owner.as_ref() == Some(owner));
+            let moves = self.loose.iter().any(|other| {
+                other.owner.as_ref() == Some(owner)
+                    && other.phase > Phase::Stage
+                    && matches!(other.on[0].kind, Kind::Release | Kind::Setup)
+            });
+            if l.phase == Phase::Stage || !moves {
+                return None;
+            }
+            bad.iter().find(|b| of_owner(b))
+        };
+        by_need.or_else(by_owner).map(|id| (*id).clone())
+    }
+}
+
+/// The observation of an active service of ours as it will be once stopped; `None` for everything that
+/// is not one.
+fn stop_first(w: &Wanted, seen: &AnyObserved) -> Option<AnyObserved> {
+    let (AnyDesired::Service(service::Desired::Own(_)), AnyObserved::Service(seen)) = (&w.desired, seen) else {
+        return None;
+    };
+    let running = matches!(seen.active.as_str(), "active" | "activating" | "reloading" | "refreshing");
+    running.then(|| AnyObserved::Service(service::Observed { active: "inactive".to_owned(), ..seen.clone() }))
+}
+
+/// The place of each wanted resource in an order that puts what is needed first. Members of a cycle
+/// (a recipe cannot make one) come last, by name.
+fn topological_rank(index: &BTreeMap<&ResourceId, &Wanted>) -> BTreeMap<ResourceId, usize> {
+    let mut waiting: BTreeMap<&ResourceId, usize> =
+        index.iter().map(|(id, w)| (*id, w.needs.iter().filter(|n| index.contains_key(n)).count())).collect();
+    let mut dependants: BTreeMap<&ResourceId, Vec<&ResourceId>> = BTreeMap::new();
+    for (id, w) in index {
+        for need in w.needs.iter().filter(|n| index.contains_key(n)) {
+            dependants.entry(need).or_default().push(id);
+        }
+    }
+    let mut ready: BTreeSet<&ResourceId> = waiting.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
+    let mut rank = BTreeMap::new();
+    while let Some(id) = ready.pop_first() {
+        rank.insert(id.clone(), rank.len());
+        for dependant in dependants.get(id).into_iter().flatten() {
+            if let Some(left) = waiting.get_mut(dependant) {
+                *left -= 1;
+                if *left == 0 {
+                    ready.insert(dependant);
+                }
+            }
+        }
+    }
+    for id in index.keys() {
+        let last = rank.len();
+        rank.entry((*id).clone()).or_insert(last);
+    }
+    rank
+}
+
+/// Everything each wanted resource needs, directly or not.
+struct Ancestors<'a> {
+    of: BTreeMap<&'a ResourceId, BTreeSet<&'a ResourceId>>,
+}
+
+impl<'a> Ancestors<'a> {
+    fn of(index: &BTreeMap<&'a ResourceId, &'a Wanted>) -> Self {
+        let mut of: BTreeMap<&ResourceId, BTreeSet<&ResourceId>> = BTreeMap::new();
+        for (id, w) in index {
+            let mut all = BTreeSet::new();
+            let mut open: Vec<&ResourceId> = w.needs.iter().collect();
+            while let Some(next) = open.pop() {
+                if all.insert(next) {
+                    open.extend(index.get(next).map(|w| &w.needs).into_iter().flatten());
+                }
+            }
+            of.insert(*id, all);
+        }
+        Self { of }
+    }
+
+    fn has(&self, id: &ResourceId, ancestor: &ResourceId) -> bool {
+        self.of.get(id).is_some_and(|all| all.contains(ancestor))
+    }
+}

@@ -1,0 +1,111 @@
+use super::diff::diff;
+use super::*;
+use crate::resources::Phase;
+
+fn id(text: &str) -> ReleaseId {
+    ReleaseId(text.to_owned())
+}
+
+fn desired(release: &str) -> Desired {
+    Desired {
+        present: true,
+        release: id(release),
+        install: Vec::new(),
+        migrate: vec![Step::Seed { from: "a".into(), to: "b".into(), owner: "c".into(), replace: true }],
+        databases: vec![(Engine::Mariadb, "blog".into())],
+        probes: vec![Probe { host: "h".into(), path: "/".into(), status: vec![200], contains: None, within_s: 1 }],
+        proof: Digest::of(release),
+        keep_dumps: BTreeSet::new(),
+    }
+}
+
+fn seen(state: Option<State>) -> Observed {
+    Observed { state, ..Observed::default() }
+}
+
+fn dumped(state: State, release: &str) -> Observed {
+    let dump = Dump { engine: Engine::Mariadb, database: "blog".into(), path: "/d".into(), sha256: Digest::of("d") };
+    Observed { state: Some(state), dumps: BTreeMap::from([(release.to_owned(), vec![dump])]), ..Observed::default() }
+}
+
+/// The changes as words, with their phases.
+fn words(desired: &Desired, observed: &Observed) -> String {
+    match diff("blog", Some(desired), observed) {
+        Diff::Refused(error) => format!("refused {}", error.code),
+        Diff::Changes(changes) => {
+            let word = |change: &Change| match change {
+                Change::Install { .. } => "install",
+                Change::Dump { .. } => "dump",
+                Change::Migrate { .. } => "migrate",
+                Change::Adopt { .. } => "adopt",
+                Change::Restore { .. } => "restore",
+                Change::Prove { .. } => "prove",
+                Change::DropDumps { .. } => "drop-dumps",
+                Change::Forget => "forget",
+            };
+            let all: Vec<String> =
+                changes.iter().map(|(phase, change)| format!("{}@{phase:?}", word(change))).collect();
+            all.join(" ")
+        }
+    }
+}
+
+#[test]
+fn from_every_state() {
+    let new = desired("2");
+    let installed = |release: &str| State::Installed { release: id(release) };
+    let half = |from: &str, to: &str| State::HalfMigrated { from: id(from), to: id(to) };
+    for (observed, expected) in [
+        (seen(None), "install@Switch prove@Prove"),
+        (seen(Some(State::HalfInstalled { release: id("1") })), "install@Switch prove@Prove"),
+        (seen(Some(installed("1"))), "dump@Withdraw migrate@Switch prove@Prove"),
+        (seen(Some(installed("2"))), "prove@Prove"),
+        (Observed { proven: Some(Digest::of("2")), ..seen(Some(installed("2"))) }, ""),
+        (dumped(half("1", "2"), "1"), "migrate@Switch prove@Prove"),
+        (dumped(half("2", "3"), "2"), "restore@Switch prove@Prove"),
+        (dumped(installed("3"), "2"), "restore@Switch prove@Prove"),
+        (dumped(State::HalfRestored { to: id("2") }, "2"), "restore@Switch prove@Prove"),
+        (dumped(half("1", "3"), "1"), "refused setup.no-dump"),
+        (seen(Some(half("1", "3"))), "refused setup.no-dump"),
+    ] {
+        assert_eq!(words(&new, &observed), expected, "{observed:?}");
+    }
+}
+
+#[test]
+fn without_migrating_steps_a_release_is_only_noted() {
+    let new = Desired { migrate: Vec::new(), ..desired("2") };
+    let observed = seen(Some(State::Installed { release: id("1") }));
+    assert_eq!(words(&new, &observed), "adopt@Switch prove@Prove");
+}
+
+#[test]
+fn dumps_go_when_nobody_can_need_them() {
+    let proven = |desired: &Desired| Observed {
+        proven: Some(desired.proof),
+        ..dumped(State::Installed { release: id("2") }, "1")
+    };
+    let new = desired("2");
+    assert_eq!(words(&new, &proven(&new)), "drop-dumps@Retire");
+    let keeping = Desired { keep_dumps: BTreeSet::from(["1".to_owned()]), ..new };
+    assert_eq!(words(&keeping, &proven(&keeping)), "");
+}
+
+#[test]
+fn purged_is_forgotten_once() {
+    let gone = Desired { present: false, ..desired("2") };
+    assert_eq!(words(&gone, &seen(Some(State::Installed { release: id("2") }))), "forget@Retire");
+    assert_eq!(words(&gone, &Observed::default()), "");
+}
+
+#[test]
+fn the_state_file_reads_back() {
+    for observed in [
+        Observed::default(),
+        dumped(State::HalfMigrated { from: id("1"), to: id("2") }, "1"),
+        Observed { proven: Some(Digest::of("x")), ..seen(Some(State::HalfInstalled { release: id("1") })) },
+    ] {
+        let text = serde_json::to_string(&observed).unwrap();
+        assert_eq!(serde_json::from_str::<Observed>(&text).unwrap(), observed, "{text}");
+    }
+}

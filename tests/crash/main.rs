@@ -1,0 +1,254 @@
+//! Kills, full disks and power cuts at every kind of moment; then one `apply` must converge. Run by
+//! `scripts/test crash`; `SOCLE_CRASH_FULL=1` takes every moment instead of a sample.
+
+#![allow(clippy::disallowed_methods, reason = "a test runs programs and writes files")]
+
+#[path = "../e2e/machine.rs"]
+#[allow(dead_code, reason = "shared with the e2e tests")]
+mod machine;
+
+use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use machine::Machine;
+
+const DOMAIN: &str = "blog.example.org";
+
+/// What is interrupted: from which image, and which document.
+#[derive(Clone, Copy)]
+struct Scene {
+    image: &'static str,
+    document: &'static str,
+    version: &'static str,
+}
+
+fn document(version: &str) -> String {
+    format!(
+        "schema = 1\n[instances.blog]\nrecipe = \"wordpress\"\nversion = \"{version}\"\ndomain = \"{DOMAIN}\"\n\
+         [instances.blog.params]\ntitle = \"Les amis\"\nadmin-email = \"admin@example.org\"\n"
+    )
+}
+
+/// From packages to a first installation.
+fn installation() -> Scene {
+    Scene { image: "web-trixie", document: "/root/new.toml", version: "6.8.7" }
+}
+
+/// From WordPress 6.1.9 to 6.8.7, in place.
+fn upgrade() -> Scene {
+    const IMAGE: &str = "wp619-trixie";
+    if !machine::project().join("target/lab/pool/images/wp619-trixie.ext4").exists() {
+        let machine = Machine::new("web-trixie");
+        machine.write("/root/old.toml", &document("6.1.9"));
+        machine.socle(&["agent", "apply", "/root/old.toml"]).expect(0);
+        machine.commit(IMAGE);
+    }
+    Scene { image: IMAGE, document: "/root/new.toml", version: "6.8.7" }
+}
+
+impl Scene {
+    fn machine(&self) -> Machine {
+        let machine = Machine::new(self.image);
+        machine.write(self.document, &document(self.version));
+        machine
+    }
+
+    fn strace(&self, machine: &Machine, injection: &str) -> machine::Done {
+        let calls = injection.split(':').next().unwrap();
+        let (trace, inject) = (format!("trace={calls}"), format!("inject={injection}"));
+        machine.run(&[
+            "strace",
+            "-o",
+            "/dev/null",
+            "-e",
+            &trace,
+            "-e",
+            &inject,
+            "socle",
+            "agent",
+            "apply",
+            self.document,
+        ])
+    }
+
+    /// The promise: one apply, everything as wanted, it answers, and nothing is left over.
+    fn must_converge(&self, machine: &Machine, what: &str) {
+        let done = machine.socle(&["agent", "apply", self.document]);
+        assert_eq!(done.code, 0, "after {what}:\n{}\n{}", done.stdout, done.stderr);
+        let (status, body) = machine.get(DOMAIN, "/");
+        assert!(status == 200 && body.contains("Les amis"), "after {what}: {status}\n{body}");
+        let again = machine.socle(&["agent", "apply", self.document]);
+        assert!(again.stdout.contains("nothing to do"), "after {what}:\n{}", again.stdout);
+        let left = left_overs(machine);
+        assert!(left.is_empty(), "after {what}: left over: {left:?}");
+    }
+}
+
+/// Stage directories, partial downloads, temporary files of ours.
+fn left_overs(machine: &Machine) -> Vec<String> {
+    let found = machine
+        .run(&[
+            "find",
+            "/srv/socle",
+            "/var/lib/socle",
+            "/var/cache/socle",
+            "/etc/nginx",
+            "/etc/systemd/system",
+            "/run/systemd/system",
+            "-name",
+            ".stage-*",
+            "-o",
+            "-name",
+            "*.socle-new",
+            "-o",
+            "-name",
+            "*.part",
+            "-o",
+            "-name",
+            "socle-task-*",
+        ])
+        .stdout;
+    found.lines().map(str::to_owned).collect()
+}
+
+fn full() -> bool {
+    std::env::var("SOCLE_CRASH_FULL").is_ok_and(|full| !full.is_empty())
+}
+
+/// Every moment of a full run, or about `sample` of them spread evenly.
+fn moments(all: usize, sample: usize) -> Vec<usize> {
+    let stride = if full() { 1 } else { all.div_ceil(sample).max(1) };
+    (1..=all).step_by(stride).collect()
+}
+
+/// Runs each moment on a machine of its own, two at a time.
+fn sweep(scene: Scene, moments: &[usize], one: impl Fn(&Machine, usize) -> String + Sync) {
+    let next = AtomicUsize::new(0);
+    let hit = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(moment) = moments.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let machine = scene.machine();
+                    let what = one(&machine, *moment);
+                    scene.must_converge(&machine, &what);
+                    hit.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    println!("{} moments, all converged", hit.load(Ordering::Relaxed));
+    assert_eq!(hit.load(Ordering::Relaxed), moments.len());
+    assert!(moments.len() >= 5, "too few moments to say anything: {}", moments.len());
+}
+
+/// How often an undisturbed apply makes one of these calls.
+fn count(scene: Scene, calls: &str) -> usize {
+    let machine = scene.machine();
+    let trace = format!("trace={calls}");
+    machine
+        .run(&["strace", "-qq", "-o", "/root/calls", "-e", &trace, "socle", "agent", "apply", scene.document])
+        .expect(0);
+    machine.read("/root/calls").lines().filter(|line| !line.contains("+++") && !line.contains("---")).count()
+}
+
+/// The journal alone uses fdatasync, once an entry.
+fn killed_at_journal_entries(scene: Scene) {
+    let entries = count(scene, "fdatasync");
+    let moments: Vec<usize> = (1..=entries).collect();
+    sweep(scene, &moments, |machine, n| {
+        let done = scene.strace(machine, &format!("fdatasync:signal=SIGKILL:when={n}"));
+        assert_ne!(done.code, 0, "the apply was not killed at entry {n}");
+        format!("a kill at journal entry {n} of {entries}")
+    });
+}
+
+const MUTATING: &str =
+    "write,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,symlink,symlinkat,fsync,fchown,fchmod";
+
+fn killed_at_calls(scene: Scene) {
+    let all = count(scene, MUTATING);
+    sweep(scene, &moments(all, 24), |machine, n| {
+        scene.strace(machine, &format!("{MUTATING}:signal=SIGKILL:when={n}"));
+        format!("a kill at mutating call {n} of {all}")
+    });
+}
+
+const FILLING: &str = "write,rename,renameat,renameat2,mkdir,mkdirat,symlink,symlinkat,fsync";
+
+fn disk_full_at_calls(scene: Scene) {
+    let all = count(scene, FILLING);
+    sweep(scene, &moments(all, 16), |machine, n| {
+        let done = scene.strace(machine, &format!("{FILLING}:error=ENOSPC:when={n}+"));
+        assert_ne!(done.code, 0, "an apply that could not write said it was done");
+        assert_ne!(done.code, 101, "a panic:\n{}", done.stderr);
+        format!("a full disk from call {n} of {all} on")
+    });
+}
+
+fn power_cuts(scene: Scene, how_many: u32) {
+    let begun = Instant::now();
+    let whole = {
+        let machine = scene.machine();
+        let begun = Instant::now();
+        machine.socle(&["agent", "apply", scene.document]).expect(0);
+        begun.elapsed()
+    };
+    let moments: Vec<usize> = (0..how_many as usize).collect();
+    // Not random but spread: the same share of the run at each turn, whatever the machine's speed.
+    sweep(scene, &moments, |machine, n| {
+        let at = whole * (2 * n as u32 + 1) / (2 * how_many);
+        let mut apply = machine.start(&["socle", "agent", "apply", scene.document]);
+        let started = Instant::now();
+        while started.elapsed() < at && apply.try_wait().is_ok_and(|done| done.is_none()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        machine.power_cut();
+        let _: std::io::Result<Output> = apply.wait_with_output();
+        machine.up();
+        machine.run(&["systemctl", "start", "mariadb", "nginx"]);
+        format!("a power cut after {at:?} of {whole:?}")
+    });
+    println!("{how_many} power cuts in {:?}", begun.elapsed());
+}
+
+#[test]
+fn installation_killed_at_every_journal_entry() {
+    killed_at_journal_entries(installation());
+}
+
+#[test]
+fn upgrade_killed_at_every_journal_entry() {
+    killed_at_journal_entries(upgrade());
+}
+
+#[test]
+fn installation_killed_at_mutating_calls() {
+    killed_at_calls(installation());
+}
+
+#[test]
+fn upgrade_killed_at_mutating_calls() {
+    killed_at_calls(upgrade());
+}
+
+#[test]
+fn installation_on_a_full_disk() {
+    disk_full_at_calls(installation());
+}
+
+#[test]
+fn upgrade_on_a_full_disk() {
+    disk_full_at_calls(upgrade());
+}
+
+#[test]
+fn installation_with_power_cuts() {
+    power_cuts(installation(), if full() { 100 } else { 10 });
+}
+
+#[test]
+fn upgrade_with_power_cuts() {
+    power_cuts(upgrade(), if full() { 100 } else { 10 });
+}

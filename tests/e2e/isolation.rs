@@ -1,0 +1,72 @@
+//! An instance cannot read another's files, its units are tight, its limits hold.
+
+use crate::machine::Machine;
+use crate::wordpress;
+
+#[test]
+fn two_instances_do_not_see_each_other() {
+    let machine = Machine::new("web-trixie");
+    let second = wordpress::document("6.8.7").replace("schema = 1\n", "").replace("blog", "news");
+    machine.write("/root/two.toml", &format!("{}{second}", wordpress::document("6.8.7")));
+    machine.socle(&["agent", "apply", "/root/two.toml"]).expect(0);
+    for path in [
+        "/srv/socle/news/config/wp-config.php",
+        "/srv/socle/news/data/wp-content/index.php",
+        "/srv/socle/news/current/wp-login.php",
+        "/var/lib/socle/ledger.json",
+        "/var/lib/socle/secrets/news/admin-password",
+        "/var/lib/socle/secrets/blog/admin-password",
+    ] {
+        assert!(machine.root().join(path.trim_start_matches('/')).symlink_metadata().is_ok(), "{path} exists");
+        let read = machine.run(&["runuser", "-u", "socle-blog", "--", "cat", path]);
+        assert_ne!(read.code, 0, "socle-blog reads {path}");
+    }
+    let database = machine.run(&["runuser", "-u", "socle-blog", "--", "mariadb", "socle_news", "-e", "select 1"]);
+    assert_ne!(database.code, 0, "socle-blog reads the database of news");
+    // What nginx serves it must read, but never what holds secrets.
+    let www = |path: &str| machine.run(&["runuser", "-u", "www-data", "--", "cat", path]).code;
+    assert_eq!(www("/srv/socle/blog/current/wp-includes/css/buttons.css"), 0);
+    assert_ne!(www("/srv/socle/blog/config/wp-config.php"), 0);
+}
+
+/// `systemd-analyze security` of every generated unit, by the rules of this machine's systemd.
+fn exposure(image: &str) {
+    let machine = Machine::new(image);
+    let wiki = "[instances.cal]\nrecipe = \"radicale\"\nversion = \"3.9.0\"\ndomain = \"cal.example.org\"\n";
+    machine.write("/root/units.toml", &format!("{}{wiki}", wordpress::document("6.8.7")));
+    machine.socle(&["agent", "apply", "/root/units.toml"]).expect(0);
+    let units = machine.run(&["systemctl", "list-unit-files", "--no-legend", "--plain", "socle-*.service"]).stdout;
+    let units: Vec<&str> = units.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let ours: Vec<&&str> = units.iter().filter(|unit| **unit != "socle-agent.service").collect();
+    assert!(ours.len() >= 3, "{units:?}");
+    for unit in ours {
+        let tight = machine.run(&["systemd-analyze", "security", "--threshold=20", "--no-pager", unit]);
+        assert_eq!(tight.code, 0, "{unit} is above 2.0:\n{}", tight.stdout);
+    }
+}
+
+#[test]
+fn units_are_tight_by_the_rules_of_systemd_257() {
+    exposure("web-trixie");
+}
+
+#[test]
+fn units_are_tight_by_the_rules_of_systemd_252() {
+    exposure("web-bookworm");
+}
+
+#[test]
+fn limits_hold() {
+    let machine = Machine::new("web-trixie");
+    let limited = wordpress::document("6.8.7").replace(
+        "[instances.blog.params]",
+        "limits = { memory_mb = 200, tasks = 40, cpu_percent = 150 }\n[instances.blog.params]",
+    );
+    machine.write("/root/blog.toml", &limited);
+    machine.socle(&["agent", "apply", "/root/blog.toml"]).expect(0);
+    let shown =
+        machine.run(&["systemctl", "show", "socle-blog-php.service", "-p", "MemoryMax,TasksMax,CPUQuotaPerSecUSec"]);
+    for expected in ["MemoryMax=209715200", "TasksMax=40", "CPUQuotaPerSecUSec=1.5"] {
+        assert!(shown.stdout.contains(expected), "{}", shown.stdout);
+    }
+}

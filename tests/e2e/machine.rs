@@ -1,0 +1,253 @@
+//! A machine of the lab for one test. Destroyed when dropped.
+
+#![allow(dead_code, reason = "shared by the test programs, of which none uses all")]
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The lab's network; the last byte of a machine's address is its number.
+const NETWORK: &str = "10.77.0";
+/// In the claim of a machine that outlives its test.
+const KEPT: &[u8] = b"kept\n";
+
+pub struct Machine {
+    name: String,
+    image: String,
+    number: u8,
+    /// Locked while the machine lives, so that no other test takes its number.
+    claim: File,
+}
+
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    /// The standard output of a program that must have ended with `code`.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> String {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// The standard output, if the program succeeded.
+    pub fn ok(self) -> Option<String> {
+        (self.code == 0).then_some(self.stdout)
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
+    }
+}
+
+pub fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn lab_home() -> PathBuf {
+    std::env::var_os("LAB_HOME").map_or_else(|| project().join("target/lab"), PathBuf::from)
+}
+
+fn lab(args: &[&str]) -> Output {
+    Command::new(project().join("tests/lab/lab.sh")).args(args).stdin(Stdio::null()).output().expect("lab.sh runs")
+}
+
+#[track_caller]
+fn lab_ok(args: &[&str]) {
+    let done = lab(args);
+    assert!(done.status.success(), "lab.sh {args:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// The program under test.
+pub fn binary() -> PathBuf {
+    std::env::var_os("SOCLE_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_socle")), PathBuf::from)
+}
+
+impl Machine {
+    /// A machine with the program, the lab's mirrors configured.
+    pub fn new(image: &str) -> Self {
+        let (number, claim) = claim();
+        let machine = Self { name: format!("t{number}"), image: image.to_owned(), number, claim };
+        let _ = lab(&["rm", &machine.name]);
+        machine.up();
+        lab_ok(&["push", &machine.name, binary().to_str().unwrap(), "/usr/bin/socle"]);
+        for (from, to) in [
+            ("units/systemd/socle-agent.service", "/etc/systemd/system/socle-agent.service"),
+            ("units/tmpfiles.d/socle.conf", "/usr/lib/tmpfiles.d/socle.conf"),
+            ("units/sysusers.d/socle.conf", "/usr/lib/sysusers.d/socle.conf"),
+            ("tests/lab/agent.toml", "/etc/socle/agent.toml"),
+        ] {
+            lab_ok(&["push", &machine.name, project().join(from).to_str().unwrap(), to]);
+        }
+        machine.run(&["systemd-sysusers", "socle.conf"]).expect(0);
+        machine.run(&["systemd-tmpfiles", "--create", "socle.conf"]).expect(0);
+        machine
+    }
+
+    pub fn up(&self) {
+        lab_ok(&["up", &self.name, &format!("{NETWORK}.{}", self.number), &self.image]);
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs a program as a unit of the machine's own systemd.
+    pub fn run(&self, args: &[&str]) -> Done {
+        let mut all = vec!["exec", &self.name];
+        all.extend(args);
+        done(lab(&all))
+    }
+
+    /// Like [`Machine::run`], without waiting for the end.
+    pub fn start(&self, args: &[&str]) -> std::process::Child {
+        Command::new(project().join("tests/lab/lab.sh"))
+            .arg("exec")
+            .arg(&self.name)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("lab.sh runs")
+    }
+
+    pub fn socle(&self, args: &[&str]) -> Done {
+        let mut all = vec!["socle"];
+        all.extend(args);
+        self.run(&all)
+    }
+
+    /// The file's bytes go straight to the machine's disk, where a power cut leaves them.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.root().join(path.trim_start_matches('/'));
+        let directory = path.parent().unwrap();
+        std::fs::create_dir_all(directory).unwrap();
+        let mut file = File::create(&path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file.sync_all().unwrap();
+        File::open(directory).unwrap().sync_all().unwrap();
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.root().join(path.trim_start_matches('/'))).unwrap()
+    }
+
+    pub fn root(&self) -> PathBuf {
+        lab_home().join("mnt").join(&self.name)
+    }
+
+    /// What the disk had not received is lost; the machine is off.
+    pub fn power_cut(&self) {
+        lab_ok(&["kill", &self.name]);
+    }
+
+    pub fn shut_down(&self) {
+        lab_ok(&["down", &self.name]);
+    }
+
+    /// Restarts the machine from inside and waits until it is another boot and ready.
+    pub fn reboot(&self) {
+        let boot = || self.run(&["cat", "/proc/sys/kernel/random/boot_id"]).ok();
+        let before = boot().expect("the machine is up");
+        self.run(&["systemctl", "reboot"]);
+        wait_for("another boot", Duration::from_secs(60), || boot().filter(|now| *now != before));
+        wait_for("a ready system", Duration::from_secs(60), || {
+            let state = self.run(&["systemctl", "is-system-running"]).stdout;
+            ["running", "degraded"].contains(&state.trim()).then_some(())
+        });
+    }
+
+    /// Unplugs the network cable.
+    pub fn cut(&self) {
+        self.lab("cut", &[]);
+    }
+
+    pub fn heal(&self) {
+        self.lab("heal", &[]);
+    }
+
+    /// Plugs in an empty disk; it is `/dev/{device}` there.
+    pub fn disk(&self, size: &str, device: &str) {
+        self.lab("disk", &[size, device]);
+    }
+
+    pub fn lab(&self, verb: &str, rest: &[&str]) {
+        let mut all = vec![verb, &self.name];
+        all.extend(rest);
+        lab_ok(&all);
+    }
+
+    /// Keeps the machine's disk as an image.
+    pub fn commit(&self, image: &str) {
+        lab_ok(&["commit", &self.name, image]);
+    }
+
+    /// Asks the machine's web server for a site.
+    pub fn get(&self, host: &str, path: &str) -> (u16, String) {
+        let url = format!("http://{host}{path}");
+        let resolve = format!("{host}:80:127.0.0.1");
+        let args = ["curl", "-sS", "--max-time", "20", "--resolve", &resolve, "-w", "\n%{http_code}", &url];
+        let done = self.run(&args);
+        let (body, status) = done.stdout.rsplit_once('\n').unwrap_or(("", "0"));
+        (status.parse().unwrap_or(0), body.to_owned())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::env::var_os("SOCLE_LAB_KEEP").is_none() {
+            let _ = lab(&["rm", &self.name]);
+        } else {
+            // The lock goes with this process; the word stays for as long as the machine does.
+            let _ = self.claim.write_all(KEPT);
+            eprintln!("kept: tests/lab/lab.sh shell {}", self.name);
+        }
+    }
+}
+
+fn done(output: Output) -> Done {
+    Done {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A number nobody else has: the lock goes when this process ends, in whatever way.
+fn claim() -> (u8, File) {
+    let claims = lab_home().join("claims");
+    std::fs::create_dir_all(&claims).unwrap();
+    for number in 201..=249 {
+        let path = claims.join(number.to_string());
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).unwrap();
+        if file.try_lock().is_err() {
+            continue;
+        }
+        let kept = std::fs::read(&path).unwrap() == KEPT && lab_home().join(format!("run/t{number}")).exists();
+        if !kept {
+            file.set_len(0).unwrap();
+            return (number, file);
+        }
+    }
+    panic!("all machines of the lab are taken");
+}
+
+/// Asks until the answer is there, or the limit is over.
+#[track_caller]
+pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
