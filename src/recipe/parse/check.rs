@@ -195,7 +195,9 @@ impl Checker<'_, '_> {
         if let Some(root) = &web.root_of_archive {
             self.words(&[Key("web"), Key("root_of_archive")], root);
         }
-        self.template(&[Key("web"), Key("locations")], &web.locations, false);
+        if self.template(&[Key("web"), Key("locations")], &web.locations, false) {
+            self.reader.fault(&[Key("web"), Key("locations")], "a site's configuration is no place for a secret", None);
+        }
         match (web.kind, &web.upstream) {
             (WebKind::Proxy, Some(upstream)) => {
                 self.words(&[Key("web"), Key("upstream")], upstream);
@@ -217,7 +219,8 @@ impl Checker<'_, '_> {
                 self.reader.fault(&[Key("health"), Index(i), Key("path")], reason, None);
             }
             let mut known = words();
-            known.extend(self.recipe.params.iter().map(|param| (param.name.to_string(), String::new())));
+            let shown = self.recipe.params.iter().filter(|param| param.kind != ParamKind::Secret);
+            known.extend(shown.map(|param| (param.name.to_string(), String::new())));
             self.filled(&[Key("health"), Index(i), Key("path")], &health.path, &known);
             if let Some(text) = &health.contains {
                 self.filled(&[Key("health"), Index(i), Key("contains")], text, &known);
