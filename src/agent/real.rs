@@ -37,18 +37,18 @@ pub enum SetupError {
 pub fn agent(root: &Path, state: &Path) -> Result<Agent, SetupError> {
     let config = Config::load(root.join("etc/socle/agent.toml"))?;
     let program = std::env::current_exe().map_err(SetupError::Program)?;
-    let units: Arc<dyn Units> = Arc::new(Systemd::connect());
+    let units: Arc<dyn Units> = Arc::new(Systemd::new());
     let progress = Arc::new(Relay::default());
     let host = Host {
         root: root.to_owned(),
         packages: Arc::new(Apt::new(Default::default())),
-        accounts: Arc::new(SystemAccounts::new(root.to_owned())),
+        accounts: Arc::new(SystemAccounts::new(root)),
         databases: Arc::new(Sql::new(root.to_owned())),
         web: Arc::new(Nginx::new(units.clone(), program.clone())),
         fetch: Arc::new(HttpFetch::new(config.mirrors)),
         archives: Arc::new(UnpackChild::new(&program)),
         builds: Arc::new(PipVenv::default()),
-        tasks: Arc::new(UnitTasks::new(root.to_owned(), units.clone())),
+        tasks: Arc::new(UnitTasks::new(root, units.clone())),
         probes: Arc::new(LocalProbe::new()),
         progress: progress.clone(),
         units,

@@ -102,12 +102,11 @@ pub struct ServiceUnit {
     pub stdin: Option<String>,
     pub stdout: Option<String>,
     /// Digest of everything the process reads at start but systemd does not: its release, its
-    /// configuration. [`ServiceUnit::render`] makes each start leave it below
-    /// [`INPUTS_DIR`], so what a running process was started with can be seen, whoever started it.
+    /// configuration. Part of the unit's mark ([`mark_of`]).
     pub inputs: Option<Digest>,
 }
 
-/// Where a started service leaves the digest of its inputs, as a symbolic link named like the unit.
+/// Where a started service leaves its mark ([`mark_of`]), as a symbolic link named like the unit.
 pub const INPUTS_DIR: &str = "/run/socle/inputs";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,10 +127,36 @@ pub struct SocketUnit {
 /// First line of every unit we write: how we know our own.
 pub const HEADER: &str = "# Managed by socle. Put changes into a drop-in (systemctl edit), they are respected.\n";
 
+/// Begins the line that leaves the mark.
+const MARK: &str = "ExecStartPost=-+/usr/bin/ln -sfn ";
+
+/// The mark a service with this text leaves when it is started.
+pub fn mark_of(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix(MARK)?.split(' ').next())
+}
+
 impl ServiceUnit {
     /// The text of the unit `name`. Total: a value that has no legal form becomes a harmless one (what
     /// users write is checked before, in [`super::document`]).
+    ///
+    /// A service that keeps running leaves a mark at each start: the digest of this text and of its
+    /// inputs. So what a process was started with can be seen, whoever started it, and a crash of ours
+    /// between writing a unit and restarting it is no loss.
     pub fn render(&self, name: &str) -> String {
+        if self.readiness == Readiness::Oneshot {
+            return self.text("");
+        }
+        let inputs = self.inputs.map(|inputs| inputs.to_string()).unwrap_or_default();
+        let mark = Digest::of_parts([self.text("").as_str(), &inputs]);
+        // `+`: outside the sandbox, as root; `-`: a failure does not fail the service. The directory is
+        // made here too: a start must leave its mark on a host without the agent.
+        self.text(&format!(
+            "ExecStartPost=-+/usr/bin/install -d -m 0755 /run/socle {INPUTS_DIR}\n{MARK}{mark} {INPUTS_DIR}/{}\n",
+            unit_name(name)
+        ))
+    }
+
+    fn text(&self, mark: &str) -> String {
         let mut out = String::from(HEADER);
         section(&mut out, "Unit");
         line(&mut out, "Description", &plain(&self.description));
@@ -141,7 +166,8 @@ impl ServiceUnit {
             line(&mut out, "Wants", &after);
         }
         section(&mut out, "Service");
-        self.commands(&mut out, name);
+        self.commands(&mut out);
+        out.push_str(mark);
         self.process(&mut out);
         line(&mut out, "TimeoutStartSec", &self.timeout_s.to_string());
         line(&mut out, "TimeoutStopSec", &self.timeout_s.to_string());
@@ -160,7 +186,7 @@ impl ServiceUnit {
         out
     }
 
-    fn commands(&self, out: &mut String, name: &str) {
+    fn commands(&self, out: &mut String) {
         let readiness = match self.readiness {
             Readiness::Exec => "exec",
             Readiness::Notify => "notify",
@@ -170,12 +196,6 @@ impl ServiceUnit {
         line(out, "ExecStart", &argv(&self.exec));
         if let Some(reload) = &self.reload {
             line(out, "ExecReload", &reload_argv(reload));
-        }
-        if let Some(inputs) = &self.inputs {
-            // `+`: outside the sandbox, as root; `-`: a failure does not fail the service. The
-            // directory is made here too: a start must leave its mark on a host without the agent.
-            line(out, "ExecStartPost", &format!("-+/usr/bin/install -d -m 0755 /run/socle {INPUTS_DIR}"));
-            line(out, "ExecStartPost", &format!("-+/usr/bin/ln -sfn {inputs} {INPUTS_DIR}/{}", unit_name(name)));
         }
     }
 

@@ -1,28 +1,35 @@
 //! The connection to systemd, and what is asked over it.
 //!
-//! Root talks to systemd's own socket: it needs no message bus, so a restart of dbus is not even
-//! noticed, and one hop less halves the cost of a question. systemd drops these connections when it
-//! executes itself anew (an upgrade of its package), so a dead connection is replaced once.
+//! It breaks when dbus is restarted, and systemd leaves the bus for a moment when it executes itself anew
+//! (an upgrade of its package). Both are over within seconds, so a question is asked again that long.
+//!
+//! Rejected: systemd's own socket (`/run/systemd/private`), which needs no bus. There systemd signs its
+//! messages with a name that `zbus` takes for malformed.
 
 use std::future::Future;
-use std::path::Path;
 use std::time::Duration;
 
 use systemd_zbus::ManagerProxy;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
+use zbus::fdo::DBusProxy;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use zbus::{Connection, Error, MatchRule, MessageStream};
 
 use super::SystemdError;
 
-const PRIVATE: &str = "/run/systemd/private";
-const SERVICE: &str = "org.freedesktop.systemd1";
+pub(super) const SERVICE: &str = "org.freedesktop.systemd1";
 pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
 /// Longest answer of systemd: it answers nothing while it reads its unit files again, which takes
 /// seconds on a big or busy host.
 const ANSWER: Duration = Duration::from_secs(120);
+
+/// How long a bus or a systemd that is away is waited for, and the pauses between two tries.
+const AWAY: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Signals kept for a reader that is busy. Past it the whole connection waits, so it is generous.
 const QUEUE: usize = 4096;
@@ -80,56 +87,61 @@ impl Bus {
         }
     }
 
-    /// Asks; once more over a new connection if the old one turns out to be dead. So `ask` may happen
-    /// twice: everything asked here leads to the same state when repeated.
+    /// Asks; again over a new connection while the old one turns out to be dead. So `ask` may happen more
+    /// than once: everything asked here leads to the same state when repeated.
     pub async fn ask<T, F>(&self, act: impl Fn() -> String, ask: impl Fn(Connection) -> F) -> Result<T, SystemdError>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let connection = self.connection().await?;
-        let failed = match ask(connection.clone()).await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => error,
-        };
-        if !is_dead(&failed) {
-            return Err(SystemdError::of_call(act(), failed));
+        let until = Instant::now() + AWAY;
+        let mut pause = FIRST_PAUSE;
+        let mut connection = self.connection().await?;
+        loop {
+            let error = match ask(connection.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if !is_away(&error) || Instant::now() >= until {
+                return Err(SystemdError::of_call(act(), error));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if !matches!(error, Error::MethodError(..)) {
+                self.forget(&connection).await;
+                connection = self.connection().await?;
+            }
         }
-        self.forget(&connection).await;
-        let connection = self.connection().await?;
-        ask(connection).await.map_err(|error| SystemdError::of_call(act(), error))
     }
 }
 
-/// A new connection. Signals of systemd reach it.
+/// A new connection.
 pub(super) async fn connect() -> Result<Connection, Error> {
-    let builder = if Path::new(PRIVATE).exists() && nix::unistd::geteuid().is_root() {
-        zbus::connection::Builder::address(format!("unix:path={PRIVATE}").as_str())?.p2p()
-    } else {
-        zbus::connection::Builder::system()?
-    };
-    let connection = builder.method_timeout(ANSWER).build().await?;
-    match ManagerProxy::new(&connection).await?.subscribe().await {
-        Ok(()) => {}
-        Err(Error::MethodError(name, ..)) if name.as_str().ends_with(".AlreadySubscribed") => {}
-        Err(error) => return Err(error),
-    }
-    Ok(connection)
+    zbus::connection::Builder::system()?.method_timeout(ANSWER).build().await
 }
 
-/// The signals of this interface and name from systemd.
+/// The signals of this interface and name from systemd. They fall silent when systemd comes
+/// back under another address of the bus.
 pub(super) async fn signals(
     connection: &Connection,
     interface: &'static str,
     member: &'static str,
     below: Option<&'static str>,
 ) -> Result<MessageStream, Error> {
-    let mut rule = MatchRule::builder().msg_type(zbus::message::Type::Signal).interface(interface)?.member(member)?;
+    match ManagerProxy::new(connection).await?.subscribe().await {
+        Ok(()) => {}
+        Err(Error::MethodError(name, ..)) if name.as_str().ends_with(".AlreadySubscribed") => {}
+        Err(error) => return Err(error),
+    }
+    // The bus delivers what anybody sends to us directly, whatever we asked it for: only systemd's own
+    // address tells its signals from a forgery.
+    let systemd = DBusProxy::new(connection).await?.get_name_owner(SERVICE.try_into()?).await?;
+    let mut rule = MatchRule::builder()
+        .msg_type(zbus::message::Type::Signal)
+        .sender(systemd.into_inner())?
+        .interface(interface)?
+        .member(member)?;
     if let Some(below) = below {
         rule = rule.path_namespace(below)?;
-    }
-    if connection.is_bus() {
-        // Everybody may send signals on the system bus.
-        rule = rule.sender(SERVICE)?;
     }
     MessageStream::for_match_rule(rule.build(), connection, Some(QUEUE)).await
 }
@@ -157,13 +169,25 @@ pub(super) async fn properties(
     reply.body().deserialize()
 }
 
-/// The connection, not the question, is at fault.
-pub(super) fn is_dead(error: &Error) -> bool {
+/// The bus or systemd is away, not the question wrong.
+pub(super) fn is_away(error: &Error) -> bool {
+    let name = match error {
+        Error::InputOutput(io) => return io.kind() != std::io::ErrorKind::TimedOut,
+        Error::MethodError(name, ..) => name.as_str(),
+        Error::FDO(error) => return is_away_fdo(error),
+        _ => return false,
+    };
+    // `Spawn`: nobody has systemd's name, and the bus cannot start a systemd.
+    name.strip_prefix("org.freedesktop.DBus.Error.").is_some_and(|kind| {
+        kind.starts_with("Spawn.") || ["Disconnected", "NoReply", "ServiceUnknown", "NameHasNoOwner"].contains(&kind)
+    })
+}
+
+fn is_away_fdo(error: &zbus::fdo::Error) -> bool {
+    use zbus::fdo::Error as Fdo;
     match error {
-        Error::InputOutput(io) => io.kind() != std::io::ErrorKind::TimedOut,
-        Error::MethodError(name, ..) => ["Disconnected", "NoReply", "ServiceUnknown", "NameHasNoOwner"]
-            .iter()
-            .any(|kind| name.as_str().strip_prefix("org.freedesktop.DBus.Error.") == Some(kind)),
+        Fdo::ZBus(error) => is_away(error),
+        Fdo::NameHasNoOwner(_) | Fdo::ServiceUnknown(_) | Fdo::NoReply(_) | Fdo::Disconnected(_) => true,
         _ => false,
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use zbus::zvariant::OwnedObjectPath;
 use zbus::{Connection, Error, MessageStream};
 
-use super::bus::{self, MANAGER, UNIT, is_dead, is_gone, properties, property};
+use super::bus::{self, MANAGER, UNIT, is_gone, properties, property};
 use super::state::{interface_of, take};
 use super::{Fault, LastLines, Systemd, SystemdError, journal};
 
@@ -167,8 +167,8 @@ async fn follow(
                     _ => continue,
                 }
             }
-            Ok(Some(Err(_)) | None) => stream = follow_anew(systemd).await?,
-            Err(_) => {}
+            // The connection broke, or systemd may have changed its address.
+            Ok(Some(Err(_)) | None) | Err(_) => stream = follow_anew(systemd).await?,
         }
         if !exists(systemd, job).await? {
             // Its signal may be in the queue since.
@@ -179,15 +179,8 @@ async fn follow(
 
 async fn follow_anew(systemd: &Systemd) -> Result<MessageStream, SystemdError> {
     let say = || "tell the end of jobs".to_owned();
-    systemd
-        .bus
-        .ask(say, |connection| async move {
-            // Proves the connection: subscribing to signals alone sends nothing.
-            let stream = bus::signals(&connection, MANAGER, "JobRemoved", None).await?;
-            ManagerProxy::new(&connection).await?.list_jobs().await?;
-            Ok(stream)
-        })
-        .await
+    let signals = |connection| async move { bus::signals(&connection, MANAGER, "JobRemoved", None).await };
+    systemd.bus.ask(say, signals).await
 }
 
 async fn exists(systemd: &Systemd, job: &OwnedObjectPath) -> Result<bool, SystemdError> {
@@ -197,7 +190,7 @@ async fn exists(systemd: &Systemd, job: &OwnedObjectPath) -> Result<bool, System
         .ask(say, |connection| async move {
             match property(&connection, job, "org.freedesktop.systemd1.Job", "State").await {
                 Ok(_) => Ok(true),
-                Err(error) if is_gone(&error) && !is_dead(&error) => Ok(false),
+                Err(error) if is_gone(&error) => Ok(false),
                 Err(error) => Err(error),
             }
         })

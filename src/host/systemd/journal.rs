@@ -25,7 +25,10 @@ pub(super) async fn of_last_run(bus: &Bus, unit: &str, lines: u32) -> Option<Str
     let _ = run_ok(Command::new("journalctl").arg("--sync").timeout(PATIENCE)).await;
     let text = match invocation(bus, unit).await {
         // The second field is on systemd's own lines about the unit.
-        Some(id) => tail(unit, [format!("_SYSTEMD_INVOCATION_ID={id}"), "+".to_owned(), format!("INVOCATION_ID={id}")], lines).await,
+        Some(id) => {
+            tail(unit, [format!("_SYSTEMD_INVOCATION_ID={id}"), "+".to_owned(), format!("INVOCATION_ID={id}")], lines)
+                .await
+        }
         None => tail(unit, [format!("--unit={unit}")], lines).await,
     };
     text.ok().filter(|text| !text.is_empty())
@@ -43,11 +46,7 @@ async fn invocation(bus: &Bus, unit: &str) -> Option<String> {
     (!bytes.is_empty()).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-async fn tail(
-    unit: &str,
-    matches: impl IntoIterator<Item = String>,
-    lines: u32,
-) -> Result<String, SystemdError> {
+async fn tail(unit: &str, matches: impl IntoIterator<Item = String>, lines: u32) -> Result<String, SystemdError> {
     let command = Command::new("journalctl")
         .args(["--quiet", "--no-pager", "--output=cat"])
         .arg(format!("--lines={lines}"))

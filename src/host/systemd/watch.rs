@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::mpsc;
+use zbus::fdo::DBusProxy;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use zbus::{Connection, Error, Message};
 
-use super::bus::{self, ListsProxy, UNIT, property};
+use super::bus::{self, ListsProxy, SERVICE, UNIT, property};
 
 /// Where the objects of units are.
 const UNITS: &str = "/org/freedesktop/systemd1/unit";
@@ -49,7 +50,7 @@ async fn watch(first: Result<Connection, Error>, tell: mpsc::Sender<String>) {
             Err(error) => Err(error),
         };
         if let Err(error) = ended {
-            tracing::warn!(%error, "cannot hear of failing units, trying again");
+            tracing::debug!(%error, "cannot hear of failing units yet");
         }
         tokio::select! {
             () = tell.closed() => return,
@@ -61,8 +62,11 @@ async fn watch(first: Result<Connection, Error>, tell: mpsc::Sender<String>) {
     }
 }
 
-/// Listens until the connection ends.
+/// Listens until the connection ends or systemd executes itself anew.
 async fn listen(connection: &Connection, tell: &mpsc::Sender<String>, again: bool) -> Result<(), Error> {
+    // First: an address that changes after it was asked for is noticed.
+    let mut owners =
+        DBusProxy::new(connection).await?.receive_name_owner_changed_with_args(&[(0, SERVICE)]).await?;
     let mut signals =
         bus::signals(connection, "org.freedesktop.DBus.Properties", "PropertiesChanged", Some(UNITS)).await?;
     if again {
@@ -75,6 +79,7 @@ async fn listen(connection: &Connection, tell: &mpsc::Sender<String>, again: boo
     loop {
         let message = tokio::select! {
             () = tell.closed() => return Ok(()),
+            _ = owners.next() => return Ok(()),
             message = signals.next() => message,
         };
         let Some(Ok(message)) = message else { return Ok(()) };

@@ -103,7 +103,11 @@ pub(super) fn word(name: &str) -> String {
 
 fn keep(text: &str, instead: &str, good: impl Fn(char) -> bool) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if good(c) { out.push(c) } else { out.push_str(instead) }
+        if good(c) {
+            out.push(c)
+        } else {
+            out.push_str(instead)
+        }
         out
     })
 }

@@ -1,23 +1,20 @@
 use super::*;
 
-/// An account nobody wants any more may own files: it is removed only by a purge.
+/// An account outlives who wanted it: files belong to its number. Who wants it gone says so.
 pub async fn list(_host: &Host) -> Result<BTreeSet<String>, ErrorReport> {
     Ok(BTreeSet::new())
 }
 
 pub async fn observe(host: &Host, names: &BTreeSet<String>) -> BTreeMap<String, Result<Observed, ErrorReport>> {
-    match host.accounts.states(names).await {
-        Ok(states) => states
-            .into_iter()
-            .map(|(name, state)| {
-                let seen = state.map_or(Observed::Absent, |state| Observed::Present {
-                    home: state.home,
-                    groups: state.groups,
-                    readers: state.readers,
-                });
-                (name, Ok(seen))
-            })
-            .collect(),
-        Err(error) => names.iter().map(|name| (name.clone(), Err(error.report()))).collect(),
-    }
+    let states = match host.accounts.states(names).await {
+        Ok(states) => states,
+        Err(error) => return names.iter().map(|name| (name.clone(), Err(error.report()))).collect(),
+    };
+    let of = |state: Option<&Option<crate::host::AccountState>>| match state {
+        Some(Some(seen)) => {
+            Observed::Present { home: seen.home.clone(), groups: seen.groups.clone(), readers: seen.readers.clone() }
+        }
+        _ => Observed::Absent,
+    };
+    names.iter().map(|name| (name.clone(), Ok(of(states.get(name))))).collect()
 }
