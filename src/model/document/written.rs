@@ -18,6 +18,7 @@ pub type Map<T> = BTreeMap<String, T>;
 pub struct Document {
     /// The version of this format: 1.
     #[schemars(range(min = 1, max = 1))]
+    #[expect(dead_code, reason = "the schema allows one value only; it is read from there")]
     pub schema: u32,
     #[serde(default)]
     pub server: Server,
