@@ -6,8 +6,8 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use socle::engine::{Observation, plan};
 use socle::model::document::Document;
-use socle::model::{Kind, Name, Secret};
-use socle::recipe::{Catalog, Context, Facts, compile_document, secrets_wanted};
+use socle::model::{Kind, Secret};
+use socle::recipe::{Catalog, Context, Facts, compile_document};
 use socle::resources::{AnyObserved, Wanted};
 use socle::resources::{account, database, directory, file, package, release, service, setup, site};
 
@@ -27,17 +27,6 @@ fn document() -> Document {
     let mut document = Document::default();
     document.instances = serde_json::from_value(instances.into()).expect("instances are valid");
     document
-}
-
-fn contexts(document: &Document, catalog: &Catalog) -> BTreeMap<Name, Context> {
-    let facts = Facts::of_debian(13).expect("Debian 13 is known");
-    let context = |instance: &socle::model::document::Instance| {
-        let mut context = Context::new(facts.clone());
-        let recipe = catalog.get(&instance.recipe).expect("the recipe is built in");
-        context.secrets = secrets_wanted(recipe).into_iter().map(|s| (s.name, Secret::new("x".repeat(64)))).collect();
-        context
-    };
-    document.instances.iter().map(|(name, instance)| (name.clone(), context(instance))).collect()
 }
 
 /// A blank server: everything is to be done, the longest plan there is.
@@ -60,13 +49,22 @@ fn blank(wanted: &[Wanted]) -> Observation {
 fn benches(criterion: &mut Criterion) {
     let catalog = Catalog::built_in();
     let document = document();
-    let contexts = contexts(&document, &catalog);
-    let (wanted, problems) = compile_document(&document, &catalog, &contexts);
-    assert!(problems.is_empty(), "{problems:?}");
+    let facts = Facts::of_debian(13).expect("Debian 13 is known");
+    let made_up = |recipe: &socle::recipe::Recipe| {
+        recipe.secrets().into_iter().map(|spec| (spec.name, Secret::new("x".repeat(spec.length)))).collect()
+    };
+    let secrets = document
+        .instances
+        .iter()
+        .map(|(name, i)| (name.clone(), made_up(catalog.get(&i.recipe).expect("the recipe is built in"))))
+        .collect();
+    let (keep, seen) = (BTreeMap::new(), BTreeMap::new());
+    let context = Context { facts: &facts, secrets: &secrets, keep: &keep, seen: &seen, python_index: None };
+    let wanted = compile_document(&document, &catalog, &context).expect("the document is right");
     let blank = blank(&wanted);
     let mut group = criterion.benchmark_group(format!("{INSTANCES} instances"));
     group.sample_size(10);
-    group.bench_function("compile", |b| b.iter(|| compile_document(black_box(&document), &catalog, &contexts)));
+    group.bench_function("compile", |b| b.iter(|| compile_document(black_box(&document), &catalog, &context)));
     group.bench_function("plan of a blank server", |b| b.iter(|| plan::plan(black_box(&wanted), &blank)));
     group.finish();
 }

@@ -3,13 +3,11 @@
 //!
 //! A new case needs no code. `UPDATE=1` writes what came out; read the difference before committing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use socle::model::document::{Document, Instance, Source};
-use socle::model::unit::Limits;
-use socle::model::{Name, Secret};
+use socle::model::{Secret, document};
 use socle::recipe::{self, Catalog, Context, Facts};
 use socle::resources::{AnyDesired, Wanted, service, setup};
 
@@ -17,53 +15,9 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recipes")
 }
 
-#[derive(serde::Deserialize)]
-struct Written {
-    #[serde(default)]
-    instances: BTreeMap<Name, WrittenInstance>,
-}
-
-#[derive(serde::Deserialize)]
-struct WrittenInstance {
-    recipe: Name,
-    version: socle::model::Version,
-    domain: socle::model::Domain,
-    #[serde(default)]
-    aliases: BTreeSet<socle::model::Domain>,
-    #[serde(default)]
-    state: socle::model::document::InstanceState,
-    #[serde(default)]
-    params: BTreeMap<Name, toml::Value>,
-    #[serde(default)]
-    limits: Limits,
-    source: Option<Source>,
-}
-
-pub fn document(text: &str) -> Document {
-    let written: Written = toml::from_str(text).unwrap();
-    let value = |value: toml::Value| match value {
-        toml::Value::String(text) => text,
-        other => other.to_string(),
-    };
-    let instances = written.instances.into_iter().map(|(name, i)| {
-        let instance = Instance {
-            recipe: i.recipe,
-            version: i.version,
-            domain: i.domain,
-            aliases: i.aliases,
-            member: None,
-            state: i.state,
-            params: i.params.into_iter().map(|(name, v)| (name, value(v))).collect(),
-            limits: i.limits,
-            source: i.source,
-        };
-        (name, instance)
-    });
-    Document { instances: instances.collect(), ..Document::default() }
-}
-
-fn outcome(text: &str, debian: u32) -> Result<String, String> {
-    let document = document(text);
+fn compiled(text: &str, debian: u32) -> Result<Vec<Wanted>, String> {
+    let document = document::parse("document.toml", text)
+        .map_err(|problems| problems.iter().map(|problem| format!("{problem}\n")).collect::<String>())?;
     let catalog = Catalog::built_in();
     let facts = Facts::of_debian(debian).unwrap();
     let problems = recipe::check_document(&document, &catalog, &facts);
@@ -81,11 +35,13 @@ fn outcome(text: &str, debian: u32) -> Result<String, String> {
     });
     let (secrets, keep, seen) = (secrets.collect(), BTreeMap::new(), BTreeMap::new());
     let context = Context { facts: &facts, secrets: &secrets, keep: &keep, seen: &seen, python_index: None };
-    let wanted = recipe::compile_document(&document, &catalog, &context).unwrap();
-    let again = recipe::compile_document(&document, &catalog, &context).unwrap();
-    let text = shown(&wanted);
-    assert_eq!(text, shown(&again), "the same inputs give the same resources");
-    Ok(text)
+    Ok(recipe::compile_document(&document, &catalog, &context).unwrap())
+}
+
+fn outcome(text: &str, debian: u32) -> Result<String, String> {
+    let text_once = shown(&compiled(text, debian)?);
+    assert_eq!(text_once, shown(&compiled(text, debian)?), "the same inputs give the same resources");
+    Ok(text_once)
 }
 
 fn shown(wanted: &[Wanted]) -> String {
@@ -146,6 +102,7 @@ fn block(out: &mut String, text: &str) {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "writes what came out, when asked to")]
 fn documents_become_resources_or_problems() {
     let mut wrong = Vec::new();
     for case in std::fs::read_dir(folder()).unwrap() {
@@ -165,4 +122,58 @@ fn documents_become_resources_or_problems() {
         }
     }
     assert!(wrong.is_empty(), "not what came out: {wrong:?}");
+}
+
+#[test]
+fn the_examples_are_right() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    for example in std::fs::read_dir(folder).unwrap() {
+        let example = example.unwrap().path();
+        let text = std::fs::read_to_string(&example).unwrap();
+        for debian in [12, 13] {
+            assert_eq!(outcome(&text, debian).err(), None, "{example:?} on Debian {debian}");
+        }
+    }
+}
+
+fn wiki(title: &str) -> Result<Vec<Wanted>, String> {
+    let document = format!(
+        "schema = 1\n[instances.wiki]\nrecipe = \"mediawiki\"\nversion = \"1.43.9\"\ndomain = \"wiki.example.org\"\n\
+         [instances.wiki.params]\ntitle = {}\n",
+        toml::Value::String(title.to_owned())
+    );
+    compiled(&document, 13)
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_title_is_one_value_everywhere_or_it_is_refused(title in "[a-zé'\"\\\\$;{}<?>#% \n|-]{1,20}(<\\?php|\\?>|\\{\\{ x \\}\\})?") {
+        let Ok(resources) = wiki(&title) else {
+            proptest::prop_assert!(title.contains('\n') || title.trim().is_empty(), "{title:?}");
+            return Ok(());
+        };
+        let quoted = title.replace('\\', "\\\\").replace('\'', "\\'");
+        for resource in &resources {
+            match &resource.desired {
+                AnyDesired::File(file) if resource.id.name.ends_with("LocalSettings.php") => {
+                    let text = std::str::from_utf8(file.content.bytes()).unwrap();
+                    let line = format!("\n$wgSitename = '{quoted}';\n");
+                    proptest::prop_assert!(text.contains(&line), "{text}");
+                }
+                AnyDesired::Site(site) => {
+                    let AnyDesired::Site(plain) = &wiki("x").unwrap().into_iter().find(|r| r.id == resource.id).unwrap().desired else { panic!() };
+                    proptest::prop_assert_eq!(&site.text, &plain.text);
+                }
+                AnyDesired::Setup(setup) => {
+                    let stdin = setup.install.iter().find_map(|step| match step {
+                        setup::Step::Run { stdin, .. } => stdin.as_ref(),
+                        setup::Step::Seed { .. } => None,
+                    });
+                    let answers: serde_json::Value = serde_json::from_slice(stdin.unwrap().bytes()).unwrap();
+                    proptest::prop_assert_eq!(answers["title"].as_str().unwrap(), &title);
+                }
+                _ => {}
+            }
+        }
+    }
 }

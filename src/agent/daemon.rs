@@ -193,7 +193,11 @@ fn say(report: &Report) {
     if report.converged {
         status(&format!("generation {} is as wanted ({} resources)", report.generation, report.lines.len()));
     } else {
-        status(&format!("generation {} is not as wanted: {bad} of {} resources", report.generation, report.lines.len()));
+        status(&format!(
+            "generation {} is not as wanted: {bad} of {} resources",
+            report.generation,
+            report.lines.len()
+        ));
     }
     for line in &report.lines {
         match &line.status {

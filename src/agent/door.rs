@@ -92,10 +92,9 @@ impl AgentError {
             AgentError::Refused(_) => ("document.refused", None),
             AgentError::NothingAccepted => ("agent.nothing-accepted", Some("socle agent apply FILE".to_owned())),
             AgentError::NoSuchInstance(_) => ("agent.no-such-instance", Some("socle agent status".to_owned())),
-            AgentError::StillWanted(_) => (
-                "agent.still-wanted",
-                Some("set `state = \"absent\"` in the document and apply it first".to_owned()),
-            ),
+            AgentError::StillWanted(_) => {
+                ("agent.still-wanted", Some("set `state = \"absent\"` in the document and apply it first".to_owned()))
+            }
             AgentError::NothingToGoBackTo(_) => ("agent.nothing-to-go-back-to", None),
             AgentError::Ledger(LedgerError::Damaged { path, .. }) => (
                 "ledger.damaged",

@@ -142,12 +142,8 @@ impl Ledger {
 
     /// The only function that knows that going back exists.
     pub fn target(&self, generation: Generation, document: &Document) -> Target {
-        let mut target = Target {
-            generation,
-            document: document.clone(),
-            held_back: BTreeMap::new(),
-            keep: BTreeMap::new(),
-        };
+        let mut target =
+            Target { generation, document: document.clone(), held_back: BTreeMap::new(), keep: BTreeMap::new() };
         for (name, instance) in &mut target.document.instances {
             let Some(good) = self.good.get(name) else { continue };
             let keep = target.keep.entry(name.clone()).or_default();
@@ -159,7 +155,10 @@ impl Ledger {
             }
             target.held_back.insert(
                 name.clone(),
-                format!("version {} was condemned ({}); {} runs instead", condemned.version, condemned.reason, good.instance.version),
+                format!(
+                    "version {} was condemned ({}); {} runs instead",
+                    condemned.version, condemned.reason, good.instance.version
+                ),
             );
             *instance = Instance { state: instance.state, ..good.instance.clone() };
         }
@@ -194,6 +193,10 @@ impl Ledger {
     /// Notes that an instance was proven in this form.
     pub fn praise(&mut self, name: &Name, instance: &Instance, release: &ReleaseId, at: jiff::Timestamp) {
         let form = form(instance);
+        // Proven after all: what failed before was not the release.
+        if self.condemned.get(name).is_some_and(|condemned| condemned.form == form) {
+            self.condemned.remove(name);
+        }
         if self.good.get(name).is_none_or(|good| good.form != form || good.release != *release) {
             let (instance, release) = (instance.clone(), release.clone());
             let old = self.good.insert(name.clone(), Good { instance, form, release, since: at });

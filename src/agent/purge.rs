@@ -71,19 +71,15 @@ impl Agent {
 fn gone(w: &Wanted, name: &Name) -> Option<Wanted> {
     let home = format!("/srv/socle/{name}");
     let desired = match &w.desired {
-        AnyDesired::Database(desired) => {
-            AnyDesired::Database(database::Desired { present: false, ..desired.clone() })
-        }
+        AnyDesired::Database(desired) => AnyDesired::Database(database::Desired { present: false, ..desired.clone() }),
         AnyDesired::Account(desired) => AnyDesired::Account(account::Desired { present: false, ..desired.clone() }),
         AnyDesired::Setup(desired) => AnyDesired::Setup(setup::Desired { present: false, ..desired.clone() }),
         AnyDesired::Directory(desired) if w.id.name == home => {
             AnyDesired::Directory(directory::Desired { present: false, ..desired.clone() })
         }
-        AnyDesired::File(desired) if !below(&w.id.name, &home) => AnyDesired::File(file::Desired {
-            present: false,
-            content: Content::new(""),
-            ..desired.clone()
-        }),
+        AnyDesired::File(desired) if !below(&w.id.name, &home) => {
+            AnyDesired::File(file::Desired { present: false, content: Content::new(""), ..desired.clone() })
+        }
         _ => return None,
     };
     // The account goes last: until then its number must not be given to somebody else.
@@ -107,4 +103,3 @@ fn secrets_gone(name: &Name) -> Wanted {
         owner: Some(name.to_string()),
     }
 }
-

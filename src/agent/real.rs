@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::config::{Config, ConfigError};
 use super::reconcile::{Agent, Relay};
+use crate::host::accounts::SystemAccounts;
 use crate::host::apt::Apt;
 use crate::host::archive::UnpackChild;
-use crate::host::accounts::SystemAccounts;
 use crate::host::fetch::HttpFetch;
 use crate::host::nginx::Nginx;
 use crate::host::probe::LocalProbe;
@@ -78,8 +78,8 @@ fn own_recipes(directory: &Path) -> Result<BTreeMap<String, BTreeMap<String, Str
         if recipe.is_dir() {
             let mut files = BTreeMap::new();
             for file in entries(&recipe)?.into_iter().filter(|file| file.is_file()) {
-                let text = std::fs::read_to_string(&file)
-                    .map_err(|source| SetupError::Read { path: file.clone(), source })?;
+                let text =
+                    std::fs::read_to_string(&file).map_err(|source| SetupError::Read { path: file.clone(), source })?;
                 files.insert(name(&file), text);
             }
             recipes.insert(name(&recipe), files);

@@ -10,10 +10,10 @@ use crate::durable::{DurableError, HostLock, LockError};
 use crate::engine::pass::{self, Passed};
 use crate::engine::{Event, Events, consequence, journal::Journal};
 use crate::host::{Host, Progress};
+use crate::model::Name;
 use crate::model::document::{self, Document, DriftPolicy};
 use crate::model::problem::Problem;
 use crate::model::report::Report;
-use crate::model::Name;
 use crate::recipe::{self, Catalog, CompileProblem, Context, Facts, Recipe};
 use crate::resources::release::{self, Origin};
 use crate::resources::{AnyDesired, AnyObserved, Wanted, setup};
@@ -307,8 +307,8 @@ impl Agent {
     fn keep(&self, report: &Report) -> Result<(), AgentError> {
         let path = self.state.join("report.json");
         let old = crate::durable::read(&path).map_err(AgentError::Report)?;
-        let bytes = serde_json::to_vec_pretty(&Report { duration_ms: 0, ..report.clone() })
-            .expect("a report is plain data");
+        let bytes =
+            serde_json::to_vec_pretty(&Report { duration_ms: 0, ..report.clone() }).expect("a report is plain data");
         if old.as_deref() == Some(&bytes[..]) {
             return Ok(());
         }

@@ -19,8 +19,7 @@ pub enum SecretError {
 /// The secret's value on disk, if it is there.
 pub fn read(state: &Path, instance: &Name, secret: &Name) -> Result<Option<Secret>, SecretError> {
     let path = state.join("secrets").join(instance.as_str()).join(secret.as_str());
-    let bytes =
-        durable::read(&path).map_err(|source| SecretError::Read { instance: instance.clone(), source })?;
+    let bytes = durable::read(&path).map_err(|source| SecretError::Read { instance: instance.clone(), source })?;
     match bytes.map(String::from_utf8) {
         None => Ok(None),
         Some(Ok(text)) => Ok(Some(Secret::new(text))),

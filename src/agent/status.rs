@@ -81,7 +81,7 @@ impl Agent {
         let mut problems = Vec::new();
         let names = self.units_of(&ledger, &document)?;
         let all: BTreeSet<String> = names.values().flatten().cloned().collect();
-        let units = match self.host.units.states(&all).await {
+        let units = match self.host.units.details(&all).await {
             Ok(units) => units,
             Err(error) => {
                 problems.push(error.report().to_string());

@@ -104,7 +104,11 @@ async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<E
         }
         AgentCommand::Purge { instance, yes: false } => match agent.plan_purge(&instance).await {
             Ok(preview) => {
-                if json { print::json(&preview)? } else { print::preview(&preview)? }
+                if json {
+                    print::json(&preview)?
+                } else {
+                    print::preview(&preview)?
+                }
                 if !json {
                     anstream::eprintln!("nothing was removed; add --yes to do it");
                 }
@@ -134,7 +138,11 @@ async fn plan(agent: &Agent, file: Option<PathBuf>, json: bool) -> anyhow::Resul
     };
     match planned {
         Ok(preview) => {
-            if json { print::json(&preview)? } else { print::preview(&preview)? }
+            if json {
+                print::json(&preview)?
+            } else {
+                print::preview(&preview)?
+            }
             Ok(if preview.is_empty() { Exit::Converged } else { Exit::NotConverged })
         }
         Err(error) => failed(error, json),
@@ -161,7 +169,11 @@ async fn ask(
     terminal.finish();
     match reply {
         Reply::Report(report) => {
-            if json { print::json(&report)? } else { print::report(&report, verbose)? }
+            if json {
+                print::json(&report)?
+            } else {
+                print::report(&report, verbose)?
+            }
             Ok(Exit::of(&report))
         }
         Reply::Refused { problems } => refused(&problems, json),
@@ -178,7 +190,11 @@ async fn ask(
 }
 
 fn refused(problems: &[crate::model::problem::Problem], json: bool) -> anyhow::Result<Exit> {
-    if json { print::json(&serde_json::json!({ "problems": problems }))? } else { print::problems(problems) }
+    if json {
+        print::json(&serde_json::json!({ "problems": problems }))?
+    } else {
+        print::problems(problems)
+    }
     Ok(Exit::BadInput)
 }
 
@@ -187,7 +203,11 @@ fn failed(error: AgentError, json: bool) -> anyhow::Result<Exit> {
         return refused(problems, json);
     }
     let report = error.report();
-    if json { print::json(&report)? } else { print::error_report(&report) }
+    if json {
+        print::json(&report)?
+    } else {
+        print::error_report(&report)
+    }
     Ok(exit_of(&report.code))
 }
 

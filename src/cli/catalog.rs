@@ -42,7 +42,5 @@ pub fn run(command: &CatalogCommand, json: bool) -> anyhow::Result<Exit> {
 
 fn list(rows: &[Summary]) -> String {
     let own = |row: &Summary| if row.own { "  (own)" } else { "" };
-    rows.iter()
-        .map(|row| format!("{:<12} {:<14} {}{}\n", row.id, row.name, row.versions.join(" "), own(row)))
-        .collect()
+    rows.iter().map(|row| format!("{:<12} {:<14} {}{}\n", row.id, row.name, row.versions.join(" "), own(row))).collect()
 }

@@ -125,7 +125,7 @@ impl Nginx {
     }
 
     async fn state(&self) -> PortResult<UnitState> {
-        let mut states = self.units.states(&[UNIT.to_owned()].into()).await?;
+        let mut states = self.units.details(&[UNIT.to_owned()].into()).await?;
         Ok(states.remove(UNIT).unwrap_or_default())
     }
 

@@ -32,6 +32,7 @@ pub struct Command {
     timeout: Option<Duration>,
     capture: Capture,
     survives: bool,
+    dies: bool,
 }
 
 /// What the program reads.
@@ -68,6 +69,7 @@ impl Command {
             timeout: Some(Duration::from_secs(60)),
             capture: Capture::Whole(CAPTURE),
             survives: false,
+            dies: false,
         }
     }
 
@@ -129,6 +131,13 @@ impl Command {
     /// Keeps only the last bytes of standard output.
     pub fn tail(mut self, bytes: usize) -> Self {
         self.capture = Capture::Tail(bytes);
+        self
+    }
+
+    /// For a program that must not go on without us: the kernel kills it when the thread that started
+    /// it ends. So not to be started from a thread that ends sooner than the program.
+    pub fn dies_with_us(mut self) -> Self {
+        self.dies = true;
         self
     }
 

@@ -347,4 +347,48 @@ mod tests {
             assert!(index_arguments(Some(bad)).is_err(), "{bad}");
         }
     }
+
+    /// With the lab's wheels: builds at one place, runs at another.
+    #[tokio::test]
+    async fn an_environment_works_where_it_is_moved_to() {
+        let wheels = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab/cache/fixtures/pypi");
+        if !nix::unistd::geteuid().is_root() || !wheels.join("done").exists() {
+            println!("skipped: needs root and the lab's fixtures");
+            return;
+        }
+        let yard = tempfile::tempdir().unwrap();
+        fs::set_permissions(yard.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let (stage, target) = (yard.path().join("stage"), yard.path().join("target"));
+        fs::create_dir(&stage).unwrap();
+        let here = yard.path().join("wheels");
+        fs::create_dir(&here).unwrap();
+        for entry in fs::read_dir(&wheels).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                fs::copy(&path, here.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        let port = PipVenv::new(yard.path().join("work"));
+        let index = here.to_str();
+        let quiet = &crate::host::Quiet;
+        let missing = port.venv(&stage, &target, &["radicale==0.0.1".into()], index, quiet).await.unwrap_err();
+        assert_eq!(missing.code, "build.pip");
+        assert!(missing.message.contains("radicale"), "{}", missing.message);
+        port.venv(&stage, &target, &["radicale==3.9.0".into()], index, quiet).await.unwrap();
+        fs::rename(&stage, &target).unwrap();
+        for (program, arguments) in
+            [("bin/radicale", &["--version"][..]), ("bin/python", &["-m", "radicale", "--version"])]
+        {
+            let output = std::process::Command::new(target.join(program)).args(arguments).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "3.9.0", "{output:?}");
+        }
+        assert_eq!(fs::read_dir(yard.path().join("work")).unwrap().count(), 0, "the build is left");
+        let found = std::process::Command::new("grep").arg("-rlI").arg(yard.path().join("work")).arg(&target).output();
+        assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "", "files still name the place of the build");
+        let odd = std::process::Command::new("find")
+            .arg(&target)
+            .args(["-not", "-user", "0", "-o", "-perm", "/6022", "-not", "-type", "l"])
+            .output();
+        assert_eq!(String::from_utf8_lossy(&odd.unwrap().stdout), "");
+    }
 }

@@ -17,8 +17,9 @@ macro_rules! built_in {
 }
 
 built_in! {
-    "dokuwiki": "install.json" "install.php" "local.protected.php" "nginx.conf" "recipe.toml";
+    "dokuwiki": "install.json" "install.php" "nginx.conf" "preload.php" "protected.php" "recipe.toml";
     "mediawiki": "LocalSettings.php" "install.json" "install.php" "nginx.conf" "recipe.toml";
+    "radicale": "install.json" "install.py" "nginx.conf" "radicale.cfg" "recipe.toml" "serve.py";
     "static": "nginx.conf" "recipe.toml";
     "wordpress": "install.json" "install.php" "nginx.conf" "recipe.toml" "upgrade.php" "wp-config.php";
 }

@@ -18,6 +18,8 @@ pub enum Format {
     /// A value of Python's configparser: the rest of one line, as it is.
     Cfg,
     Json,
+    /// A literal.
+    Python,
     Html,
     /// One line, as it is.
     Txt,
@@ -32,12 +34,13 @@ pub enum EscapeError {
 }
 
 impl Format {
-    pub const SUFFIXES: [(&'static str, Format); 7] = [
+    pub const SUFFIXES: [(&'static str, Format); 8] = [
         ("php", Format::Php),
         ("conf", Format::Nginx),
         ("ini", Format::Ini),
         ("cfg", Format::Cfg),
         ("json", Format::Json),
+        ("py", Format::Python),
         ("html", Format::Html),
         ("txt", Format::Txt),
     ];
@@ -51,6 +54,7 @@ impl Format {
         let text = match value.kind() {
             ValueKind::Bool => return Ok(self.boolean(value.is_true()).to_owned()),
             ValueKind::Number => return Ok(value.to_string()),
+            ValueKind::None if self == Format::Python => return Ok("None".to_owned()),
             ValueKind::None if matches!(self, Format::Php | Format::Json) => return Ok("null".to_owned()),
             ValueKind::String => value.to_string(),
             other => return Err(EscapeError::Kind(other)),
@@ -60,7 +64,8 @@ impl Format {
             Format::Nginx => nginx(&text),
             Format::Ini => ini(&text),
             Format::Cfg => line("this file", &text).map(str::to_owned),
-            Format::Json => Ok(serde_json::Value::String(text).to_string()),
+            // A JSON string is a Python string.
+            Format::Json | Format::Python => Ok(serde_json::Value::String(text).to_string()),
             Format::Html => Ok(html(&text)),
             Format::Txt => line("a line", &text).map(str::to_owned),
         }
@@ -70,6 +75,8 @@ impl Format {
         match (self, yes) {
             (Format::Ini | Format::Nginx, true) => "on",
             (Format::Ini | Format::Nginx, false) => "off",
+            (Format::Python, true) => "True",
+            (Format::Python, false) => "False",
             (_, true) => "true",
             (_, false) => "false",
         }

@@ -1,5 +1,6 @@
 //! Archives that are taken, compared with what GNU tar makes of them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use socle::host::archive::extract;
 use socle::host::{ArchiveLimits, Archives};
 
@@ -56,7 +58,7 @@ fn everything() -> Tar {
         .pax(&[("path", "app/é/ü".as_bytes()), ("mtime", b"1700000000.5"), ("size", b"1")])
         .file("short", b"p")
         .long(b'L', &[long.as_bytes(), b"\0"].concat())
-        .entry(Header::new(long[..100].as_bytes(), b'0', 1).gnu(), b"l")
+        .entry(Header::new(&long.as_bytes()[..100], b'0', 1).gnu(), b"l")
         .sym("app/link", "index.php")
         .sym("app/shared/up", "../run")
         .sym("dangling", "app/not/there")
@@ -191,19 +193,22 @@ enum Piece {
     File(String, Vec<u8>, bool),
     Dir(String),
     Sym(String, String),
-    Hard(String, String),
+    /// To one of the files before it, if there is one.
+    Hard(String, prop::sample::Index),
     PaxFile(String, Vec<u8>),
     LongFile(String, Vec<u8>),
 }
 
 fn pieces() -> impl Strategy<Value = Vec<Piece>> {
-    let name = "(\\./)?[abA](/[abé]){0,3}/?";
+    // Few enough names to collide at times, and rarely a slash where none belongs.
+    let name = "(\\./)?[a-hA-C](/[a-dé]){0,3}";
+    let directory = "(\\./)?[a-hA-C](/[a-dé]){0,3}/?";
     let data = proptest::collection::vec(any::<u8>(), 0..1200);
     let piece = prop_oneof![
         4 => (name, data.clone(), any::<bool>()).prop_map(|(n, d, x)| Piece::File(n, d, x)),
-        2 => name.prop_map(Piece::Dir),
+        2 => directory.prop_map(Piece::Dir),
         1 => (name, "(\\.\\./){0,2}[ab]{0,2}").prop_map(|(n, t)| Piece::Sym(n, t)),
-        1 => (name, name).prop_map(|(n, t)| Piece::Hard(n, t)),
+        1 => (name, any::<prop::sample::Index>()).prop_map(|(n, t)| Piece::Hard(n, t)),
         1 => (name, data.clone()).prop_map(|(n, d)| Piece::PaxFile(n, d)),
         1 => (name, data).prop_map(|(n, d)| Piece::LongFile(n, d)),
     ];
@@ -211,14 +216,17 @@ fn pieces() -> impl Strategy<Value = Vec<Piece>> {
 }
 
 fn assemble(pieces: &[Piece]) -> Tar {
+    let mut files: Vec<&str> = Vec::new();
     pieces.iter().fold(Tar::default(), |tar, piece| match piece {
         Piece::File(name, data, executable) => {
+            files.push(name);
             let mode = if *executable { 0o755 } else { 0o644 };
             tar.entry(Header::new(name.as_bytes(), b'0', data.len() as u64).mode(mode), data)
         }
         Piece::Dir(name) => tar.dir(name),
         Piece::Sym(name, target) => tar.sym(name, target),
-        Piece::Hard(name, target) => tar.hard(name, target),
+        Piece::Hard(name, _) if files.is_empty() => tar.hard(name, "none"),
+        Piece::Hard(name, target) => tar.hard(name, files[target.index(files.len())]),
         Piece::PaxFile(name, data) => tar.pax(&[("path", name.as_bytes())]).file("other", data),
         Piece::LongFile(name, data) => tar
             .long(b'L', &[name.as_bytes(), b"\0"].concat())
@@ -242,7 +250,8 @@ fn mutate(mut bytes: Vec<u8>, changes: &[(usize, u8)]) -> Vec<u8> {
     bytes
 }
 
-fn differs(bytes: &[u8]) -> Option<String> {
+/// `None`: we refuse it, so there is nothing to compare.
+fn compare(bytes: &[u8]) -> Option<Result<(), String>> {
     let yard = tempfile::tempdir().unwrap();
     let (archive, ours, theirs) = (yard.path().join("a"), yard.path().join("ours"), yard.path().join("theirs"));
     std::fs::write(&archive, bytes).unwrap();
@@ -252,25 +261,30 @@ fn differs(bytes: &[u8]) -> Option<String> {
     let root = OwnedFd::from(File::open(&ours).unwrap());
     extract(File::open(&archive).unwrap(), root, 0, &limits).ok()?;
     if let Err(error) = gnu_tar(&archive, &theirs) {
-        return Some(format!("GNU tar refuses: {error}"));
+        return Some(Err(format!("GNU tar refuses: {error}")));
     }
     let (ours, theirs) = (listing(&ours), listing(&theirs));
-    (ours != theirs).then(|| format!("ours {ours:#?}\nGNU tar {theirs:#?}"))
+    Some(if ours == theirs { Ok(()) } else { Err(format!("ours {ours:#?}\nGNU tar {theirs:#?}")) })
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// What we accept, GNU tar accepts and reads in the same way.
-    #[test]
-    fn accepted_means_the_same_to_gnu_tar(
-        pieces in pieces(),
-        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
-    ) {
+/// What we accept, GNU tar accepts and reads in the same way.
+#[test]
+fn accepted_means_the_same_to_gnu_tar() {
+    let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+    let changes = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
+    let accepted = Cell::new(0);
+    let outcome = TestRunner::new(config).run(&(pieces(), changes), |(pieces, changes)| {
         let bytes = assemble(&pieces).end();
-        let headers = bytes.len();
-        let changes: Vec<(usize, u8)> = changes.iter().map(|(at, value)| (at.index(headers), *value)).collect();
-        let difference = differs(&mutate(bytes, &changes));
-        prop_assert!(difference.is_none(), "{}", difference.unwrap_or_default());
-    }
+        let length = bytes.len();
+        let changes: Vec<(usize, u8)> = changes.iter().map(|(at, value)| (at.index(length), *value)).collect();
+        match compare(&mutate(bytes, &changes)) {
+            None => {}
+            Some(Ok(())) => accepted.set(accepted.get() + 1),
+            Some(Err(difference)) => return Err(TestCaseError::fail(difference)),
+        }
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    println!("{} of 400 accepted", accepted.get());
+    assert!(accepted.get() >= 40, "only {} were accepted: nothing is compared", accepted.get());
 }

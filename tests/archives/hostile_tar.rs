@@ -321,6 +321,21 @@ fn headers() -> Vec<Case> {
         Case::new("tar: size with something behind", size(b"0000001\0evil"), number.clone()),
         Case::new("tar: no size", size(&[0; 12]), number),
         Case::new(
+            "tar: odd owner",
+            t().entry(Header::new(b"x", b'0', 0).with(108, b"root\0\0\0\0"), b"").end(),
+            Reason::Number("owner"),
+        ),
+        Case::new(
+            "tar: odd group",
+            t().entry(Header::new(b"x", b'0', 0).with(116, b"0000 99\0"), b"").end(),
+            Reason::Number("group"),
+        ),
+        Case::new(
+            "tar: odd time",
+            t().entry(Header::new(b"x", b'0', 0).with(136, b"145247704\xf20"), b"").end(),
+            Reason::Number("time"),
+        ),
+        Case::new(
             "tar: odd mode",
             t().entry(Header::new(b"x", b'0', 0).with(100, b"0009999\0"), b"").end(),
             Reason::Number("mode"),

@@ -2,6 +2,7 @@
 //! with GNU tar. The corpus is made here, so that every byte of it can be read.
 
 mod build;
+mod confined;
 mod good;
 mod hostile_tar;
 mod hostile_zip;

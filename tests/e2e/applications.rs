@@ -84,14 +84,14 @@ fn withdrawn_and_purged() {
     machine.socle(&["agent", "apply", "/root/absent.toml"]).expect(0);
     assert_ne!(machine.get("blog.example.org", "/").1.contains("Les amis"), true);
     assert!(machine.root().join("srv/socle/blog/data").exists(), "data is kept until it is purged");
-    assert!(machine.run(&["mariadb", "-e", "use socle_blog"]).code == 0);
+    assert!(machine.run(&["mariadb", "-e", "use blog"]).code == 0);
 
     let would = machine.socle(&["agent", "purge", "blog"]);
     assert_eq!(would.code, 3);
     assert!(machine.root().join("srv/socle/blog/data").exists());
     machine.socle(&["agent", "purge", "blog", "--yes"]).expect(0);
     assert!(!machine.root().join("srv/socle/blog").exists());
-    assert_ne!(machine.run(&["mariadb", "-e", "use socle_blog"]).code, 0);
+    assert_ne!(machine.run(&["mariadb", "-e", "use blog"]).code, 0);
     assert_ne!(machine.run(&["id", "socle-blog"]).code, 0);
     assert!(!machine.root().join("var/lib/socle/secrets/blog").exists());
     assert_eq!(machine.get("page.example.org", "/").0, 403, "the other site is still served, though empty");

@@ -21,7 +21,7 @@ fn two_instances_do_not_see_each_other() {
         let read = machine.run(&["runuser", "-u", "socle-blog", "--", "cat", path]);
         assert_ne!(read.code, 0, "socle-blog reads {path}");
     }
-    let database = machine.run(&["runuser", "-u", "socle-blog", "--", "mariadb", "socle_news", "-e", "select 1"]);
+    let database = machine.run(&["runuser", "-u", "socle-blog", "--", "mariadb", "news", "-e", "select 1"]);
     assert_ne!(database.code, 0, "socle-blog reads the database of news");
     // What nginx serves it must read, but never what holds secrets.
     let www = |path: &str| machine.run(&["runuser", "-u", "www-data", "--", "cat", path]).code;

@@ -9,4 +9,5 @@ mod faults;
 mod isolation;
 mod machine;
 mod upgrades;
+mod web;
 mod wordpress;

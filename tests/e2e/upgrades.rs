@@ -9,7 +9,7 @@ const WIKI: &str = "wiki.example.org";
 fn wiki(version: &str, extra: &str) -> String {
     format!(
         "schema = 1\n[instances.wiki]\nrecipe = \"mediawiki\"\nversion = \"{version}\"\ndomain = \"{WIKI}\"\n\
-         [instances.wiki.params]\ntitle = \"Le wiki\"\nextra_settings = \"{extra}\"\n"
+         [instances.wiki.params]\ntitle = \"Le wiki\"\nextra-settings = \"{extra}\"\n"
     )
 }
 
@@ -20,7 +20,7 @@ fn post(machine: &Machine, title: &str) {
          post_title, post_excerpt, post_name, to_ping, pinged, post_content_filtered) values \
          (1, now(), now(), now(), now(), 'content kept', '{title}', '', 'kept', '', '', '')"
     );
-    machine.run(&["mariadb", "socle_blog", "-e", &sql]).expect(0);
+    machine.run(&["mariadb", "blog", "-e", &sql]).expect(0);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn mediawiki_that_fails_comes_back_and_passes_when_mended() {
             &format!("echo '{edit}' | php maintenance/edit.php --user Admin Essai"),
         ])
         .expect(0);
-    let tables = |machine: &Machine| machine.run(&["mariadb", "-N", "socle_wiki", "-e", "show tables"]).stdout;
+    let tables = |machine: &Machine| machine.run(&["mariadb", "-N", "wiki", "-e", "show tables"]).stdout;
     let before = tables(&machine);
 
     machine.write("/root/wiki.toml", &wiki("1.43.9", renameuser));

@@ -116,7 +116,7 @@ fn landlock(stage: BorrowedFd<'_>, notes: &mut Vec<String>) -> Result<(), landlo
     match status.ruleset {
         RulesetStatus::FullyEnforced => {}
         RulesetStatus::PartiallyEnforced => notes.push("landlock enforced in part: an older kernel".to_owned()),
-        RulesetStatus::NotEnforced => notes.push("no landlock: the kernel does not have it".to_owned()),
+        RulesetStatus::NotEnforced => notes.push("no landlock: the kernel does not offer it here".to_owned()),
     }
     Ok(())
 }

@@ -98,6 +98,12 @@ fn parse(block: &[u8; BLOCK]) -> Result<Header, Reason> {
         _ => return Err(Reason::Magic),
     };
     let old = header.as_old();
+    // Not used, but a program that reads them stops at one that is no number. A time may lie before 1970.
+    for (bytes, what) in [(&old.uid[..], "owner"), (&old.gid, "group"), (&old.mtime, "time")] {
+        if number(bytes).is_none() && !(what == "time" && bytes[0] == 0xff) {
+            return Err(Reason::Number(what));
+        }
+    }
     let mut name = field(&old.name).to_vec();
     let prefix = &block[345..500];
     if gnu && prefix.iter().any(|byte| *byte != 0) {

@@ -6,13 +6,36 @@ pub mod databases;
 pub mod packages;
 pub mod probes;
 pub mod release;
-pub mod web;
 pub mod units;
+pub mod web;
 
 pub use accounts::FakeAccounts;
 pub use databases::FakeDatabases;
 pub use packages::FakePackages;
 pub use probes::FakeProbes;
 pub use release::{FakeArchives, FakeBuilds, FakeFetch, FakeTasks};
-pub use web::FakeWeb;
 pub use units::FakeUnits;
+pub use web::FakeWeb;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Host, Quiet};
+
+/// A host of stand-ins, with its files below `root`.
+pub fn host(root: &Path) -> Host {
+    Host {
+        root: root.to_owned(),
+        units: Arc::new(FakeUnits::below(root)),
+        packages: Arc::new(FakePackages::new()),
+        accounts: Arc::new(FakeAccounts::new()),
+        databases: Arc::new(FakeDatabases::new()),
+        web: Arc::new(FakeWeb::new(root)),
+        fetch: Arc::new(FakeFetch::default()),
+        archives: Arc::new(FakeArchives),
+        builds: Arc::new(FakeBuilds),
+        tasks: Arc::new(FakeTasks::default()),
+        probes: Arc::new(FakeProbes::new()),
+        progress: Arc::new(Quiet),
+    }
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, IF_RANGE, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, IF_RANGE, LOCATION, RANGE};
 use reqwest::{Client, Response, StatusCode, Url};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt;
@@ -126,6 +126,13 @@ impl Job<'_> {
     }
 
     fn status(&self, answer: &Response) -> FetchError {
+        if answer.status().is_redirection() {
+            // To a scheme the client does not know, or to nowhere.
+            let location = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
+            let location: String = location.chars().take(200).collect();
+            let refused = format!("redirected to `{}`", location.escape_debug());
+            return FetchError::Redirect { url: shown(self.url), refused };
+        }
         FetchError::Status { url: shown(self.url), status: answer.status() }
     }
 

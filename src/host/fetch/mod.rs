@@ -8,6 +8,8 @@ mod address;
 mod download;
 mod error;
 mod partial;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,5 +1,5 @@
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ impl Candidate {
         let directory = tempfile::Builder::new().prefix("nginx-test-").tempdir_in(scratch)?;
         copy(enabled, directory.path(), Path::new(file))?;
         if let Some(text) = text {
-            fs::write(directory.path().join(file), text)?;
+            fs::File::create_new(directory.path().join(file))?.write_all(text.as_bytes())?;
         }
         Ok(Self { directory })
     }

@@ -5,6 +5,8 @@ use std::fs;
 use std::process::Command as Std;
 use std::time::Instant;
 
+use futures_util::stream::BoxStream;
+
 use super::*;
 
 /// systemd as far as nginx needs it.
@@ -58,6 +60,9 @@ impl Units for Systemctl {
     }
     async fn daemon_reload(&self) -> PortResult<()> {
         systemctl(&["daemon-reload"]).map(drop)
+    }
+    async fn failures(&self) -> BoxStream<'static, String> {
+        Box::pin(futures_util::stream::empty())
     }
 }
 

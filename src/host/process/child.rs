@@ -34,7 +34,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn start(command: Command) -> Result<Self, ProcessError> {
-        let Command { program, args, env, stdin, identity, cwd, capture, survives, .. } = command;
+        let Command { program, args, env, stdin, identity, cwd, capture, survives, dies, .. } = command;
         let cannot = |error| ProcessError::Start(program.clone(), error);
         let mut child = tokio::process::Command::new(&program);
         child.args(args).env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").envs(env);
@@ -67,6 +67,9 @@ impl Running {
             child.uid(uid).gid(gid);
         }
         own_session(&mut child);
+        if dies {
+            die_with_us(&mut child);
+        }
         let mut child = child.spawn().map_err(cannot)?;
         let group = child.id().and_then(|pid| i32::try_from(pid).ok()).filter(|_| !survives);
         feed(child.stdin.take(), stdin);
@@ -127,6 +130,25 @@ fn own_session(child: &mut tokio::process::Command) {
             rustix::process::setsid()?;
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
             Ok(())
+        });
+    }
+}
+
+/// The kernel's word on the parent's death (prctl(2), PR_SET_PDEATHSIG). It is set after the change of
+/// identity, which would clear it.
+#[allow(unsafe_code)]
+fn die_with_us(child: &mut tokio::process::Command) {
+    let us = rustix::process::getpid();
+    // SAFETY: runs between fork and exec and calls only prctl(2) and getppid(2), both
+    // async-signal-safe; it allocates nothing.
+    unsafe {
+        child.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            // We may have died before the kernel knew.
+            match rustix::process::getppid() == Some(us) {
+                true => Ok(()),
+                false => Err(io::ErrorKind::Interrupted.into()),
+            }
         });
     }
 }

@@ -114,14 +114,14 @@ impl Mariadb {
         let collation = dump::noted(&notes, "collation").next().map(SqlName::new).transpose()?;
         let empty = format!(
             "{}\nDROP DATABASE IF EXISTS {};\n{}\n{}",
-            disconnect(name),
+            alone(name),
             name.backticked(),
             create(name, collation),
             grant(name, owner)
         );
         self.sql(empty, CHANGE, &act).await?;
         let command = client("mariadb")
-            // Without it the client of an interrupted restore would come back after `disconnect`.
+            // Without it the client of an interrupted restore would come back after `alone`.
             .args(["--batch", "--skip-reconnect", "--max-allowed-packet=1G", name.as_str()])
             .stdin_from(file)
             .tail(4096)
@@ -175,6 +175,7 @@ impl Mariadb {
 /// Reads no configuration of the admin's, so that it does the same on every server.
 fn client(program: &str) -> Command {
     Command::new(program)
+        .dies_with_us()
         .args(["--no-defaults", "--user=root", "--default-character-set=utf8mb4"])
         .arg(format!("--socket={SOCKET}"))
 }
@@ -196,18 +197,22 @@ fn grant(name: SqlName<'_>, owner: SqlName<'_>) -> String {
     format!("GRANT ALL PRIVILEGES ON {}.* TO {};", name.grant_pattern(), user(owner))
 }
 
-/// Ends every session in the database; one that ended by itself meanwhile (1094) is fine.
-fn disconnect(name: SqlName<'_>) -> String {
+/// Waits for the end of a restore that was interrupted while it made the database empty, then ends
+/// every session in the database; one that ended by itself meanwhile (1094) is fine. The lock goes with
+/// the session.
+fn alone(name: SqlName<'_>) -> String {
     format!(
         "DELIMITER //
 BEGIN NOT ATOMIC
   DECLARE CONTINUE HANDLER FOR 1094 BEGIN END;
-  FOR other IN (SELECT id FROM information_schema.processlist WHERE db = {} AND id <> CONNECTION_ID()) DO
+  IF COALESCE(GET_LOCK('socle {name}', 300), 0) <> 1 THEN
+    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'another restore of this database is at work';
+  END IF;
+  FOR other IN (SELECT id FROM information_schema.processlist WHERE db = '{name}' AND id <> CONNECTION_ID()) DO
     EXECUTE IMMEDIATE CONCAT('KILL CONNECTION ', other.id);
   END FOR;
 END //
-DELIMITER ;",
-        name.literal()
+DELIMITER ;"
     )
 }
 

@@ -120,7 +120,8 @@ impl Postgresql {
     pub async fn restore(&self, name: SqlName<'_>, owner: SqlName<'_>, from: &Path) -> Result<(), SqlError> {
         let act = format!("restore the database `{name}`");
         let (file, notes) = dump::open(ENGINE, from)?;
-        let mut fresh = format!("{}\n{}\\connect {}\n", drop_database(name), create(name, owner), name.double_quoted());
+        let mut fresh = [alone(name), drop_database(name), create(name, owner)].join("\n");
+        fresh += &format!("\\connect {}\n", name.double_quoted());
         for extension in dump::noted(&notes, "extension") {
             let extension = SqlName::new(extension)?;
             fresh += &format!("CREATE EXTENSION IF NOT EXISTS {};\n", extension.double_quoted());
@@ -147,6 +148,7 @@ impl Postgresql {
         let names = Names::read(&self.root).map_err(cannot)?;
         let (uid, gid) = (names.uid(user).map_err(cannot)?, names.gid(user).map_err(cannot)?);
         Ok(Command::new(server.bin.join(program))
+            .dies_with_us()
             .args([format!("--host={SOCKETS}"), "--port=5432".to_owned(), format!("--username={user}")])
             .identity(uid, gid))
     }
@@ -266,6 +268,12 @@ fn create(name: SqlName<'_>, owner: SqlName<'_>) -> String {
         owner.double_quoted(),
         name.double_quoted()
     )
+}
+
+/// Waits for the end of a restore that was interrupted while it made the database empty: its server
+/// process finishes the statement it is at. The lock goes with the session.
+fn alone(name: SqlName<'_>) -> String {
+    format!("SET lock_timeout = '300s';\nSELECT pg_catalog.pg_advisory_lock(hashtext('socle {name}'));")
 }
 
 fn drop_database(name: SqlName<'_>) -> String {

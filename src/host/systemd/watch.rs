@@ -65,8 +65,7 @@ async fn watch(first: Result<Connection, Error>, tell: mpsc::Sender<String>) {
 /// Listens until the connection ends or systemd executes itself anew.
 async fn listen(connection: &Connection, tell: &mpsc::Sender<String>, again: bool) -> Result<(), Error> {
     // First: an address that changes after it was asked for is noticed.
-    let mut owners =
-        DBusProxy::new(connection).await?.receive_name_owner_changed_with_args(&[(0, SERVICE)]).await?;
+    let mut owners = DBusProxy::new(connection).await?.receive_name_owner_changed_with_args(&[(0, SERVICE)]).await?;
     let mut signals =
         bus::signals(connection, "org.freedesktop.DBus.Properties", "PropertiesChanged", Some(UNITS)).await?;
     if again {

@@ -34,7 +34,6 @@ pub fn compile_document(
     join.databases(document);
     join.files(document);
     join.services(document);
-    join.domains(document);
     for (name, instance) in &document.instances {
         join.instance(name, instance, catalog, context);
     }
@@ -193,23 +192,6 @@ impl Join {
             let socket = SocketUnit { description: wanted.description.clone(), listen: listen.clone() };
             let desired = own(socket.render(), running, Some(running), None);
             self.add(place, owned(id(Kind::Service, unit_name("socket")), desired, [service].into()));
-        }
-    }
-
-    /// A domain belongs to one instance.
-    fn domains(&mut self, document: &Document) {
-        let mut owners = BTreeMap::new();
-        for (name, instance) in &document.instances {
-            if instance.state == InstanceState::Absent {
-                continue;
-            }
-            let domain = [("domain", &instance.domain)].into_iter();
-            for (field, domain) in domain.chain(instance.aliases.iter().map(|alias| ("aliases", alias))) {
-                if let Some(other) = owners.insert(domain, name) {
-                    let reason = format!("`{domain}` belongs to `{other}` already");
-                    self.problems.push(CompileProblem::new(&["instances", name.as_str(), field], reason, None));
-                }
-            }
         }
     }
 

@@ -50,7 +50,7 @@ impl Build<'_> {
             &user,
             AnyDesired::Account(account::Desired {
                 present: true,
-                description: format!("socle: {} {}", self.recipe.app.name, self.name),
+                description: format!("socle {} {}", self.recipe.app.name, self.name),
                 home: home.clone(),
                 groups: BTreeSet::new(),
                 readers: [WEB_SERVER_USER.to_owned()].into(),

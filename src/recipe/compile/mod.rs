@@ -199,10 +199,17 @@ impl<'a> Build<'a> {
     }
 
     fn fill(&mut self, text: &str) -> String {
-        placeholder::fill(text, &self.words).unwrap_or_else(|error| {
-            self.problems.push(CompileProblem::new(&["recipe"], error.to_string(), error.hint()));
-            String::new()
-        })
+        placeholder::fill(text, &self.words).unwrap_or_else(|error| self.not_filled(&error))
+    }
+
+    fn fill_with(&mut self, text: &str, words: &BTreeMap<String, String>) -> String {
+        placeholder::fill(text, words).unwrap_or_else(|error| self.not_filled(&error))
+    }
+
+    /// Cannot happen with a checked recipe.
+    fn not_filled(&mut self, error: &placeholder::PlaceholderError) -> String {
+        self.problems.push(CompileProblem::new(&["recipe"], error.to_string(), error.hint()));
+        String::new()
     }
 
     fn fill_all(&mut self, texts: &[String]) -> Vec<String> {

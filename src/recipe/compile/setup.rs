@@ -2,10 +2,9 @@
 
 use minijinja::Value;
 
-use super::{Build, CompileProblem, content, id};
+use super::{Build, content, id};
 use crate::model::unit::Readiness;
 use crate::model::{Digest, Kind};
-use crate::recipe::placeholder;
 use crate::recipe::schema::{self, Run};
 use crate::resources::AnyDesired;
 use crate::resources::release::ReleaseId;
@@ -63,17 +62,15 @@ impl Build<'_> {
         }));
         let mut probes = Vec::new();
         for health in &self.recipe.health {
-            let contains = health.contains.as_ref().map(|text| placeholder::fill(text, &words)).transpose();
-            match contains {
-                Ok(contains) => probes.push(Probe {
-                    host: self.instance.domain.to_string(),
-                    path: health.path.clone(),
-                    status: health.status.clone(),
-                    contains: contains.filter(|text| !text.is_empty()),
-                    within_s: health.within_s,
-                }),
-                Err(error) => self.problems.push(CompileProblem::new(&["recipe"], error.to_string(), error.hint())),
-            }
+            let contains = health.contains.as_ref().map(|text| self.fill_with(text, &words));
+            let path = self.fill_with(&health.path, &words);
+            probes.push(Probe {
+                host: self.instance.domain.to_string(),
+                path,
+                status: health.status.clone(),
+                contains: contains.filter(|text| !text.is_empty()),
+                within_s: health.within_s,
+            });
         }
         probes
     }

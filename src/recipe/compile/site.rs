@@ -50,6 +50,7 @@ impl Build<'_> {
             ("body_max_mb", Value::from(web.body_max_mb)),
             ("locations", Value::from_safe_string(locations)),
             ("stopped", Value::from(false)),
+            ("from_disk", Value::from(self.recipe.web.kind != WebKind::Proxy)),
         ])
     }
 
@@ -60,10 +61,11 @@ impl Build<'_> {
             ("body_max_mb", Value::from(1)),
             ("locations", Value::from("")),
             ("stopped", Value::from(true)),
+            ("from_disk", Value::from(false)),
         ])
     }
 
-    fn frame(&mut self, values: [(&'static str, Value); 4]) -> String {
+    fn frame(&mut self, values: [(&'static str, Value); 5]) -> String {
         let aliases: Value = self.instance.aliases.iter().map(|alias| Value::from(alias.as_str())).collect();
         let values = self.values(values.into_iter().chain([("aliases", aliases)]));
         self.render_text("site.conf", include_str!("site.conf"), values)

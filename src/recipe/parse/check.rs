@@ -7,7 +7,7 @@ use super::At::{self, Index, Key};
 use super::{Reader, Recipe};
 use crate::model::problem::{Position, Problem, did_you_mean};
 use crate::recipe::placeholder::{self, WORDS};
-use crate::recipe::schema::{Exceptions, Owner, ParamKind, Run, Source, SourceKind, WebKind, Write};
+use crate::recipe::schema::{Exceptions, Owner, ParamKind, Run, Source, SourceKind, WebKind};
 use crate::recipe::{params, template};
 
 /// What every template may use, and what only files and standard inputs may: `secret`.
@@ -90,6 +90,9 @@ impl Checker<'_, '_> {
             if param.multiline && param.kind != ParamKind::Text {
                 self.reader.fault(&at, "only a `text` may have line breaks", None);
             }
+            if WORDS.iter().any(|(word, _)| *word == param.name.as_str()) {
+                self.reader.fault(&at, format!("`{{{}}}` is a placeholder already", param.name), None);
+            }
             if param.default.is_some() && param.required {
                 self.reader.fault(&at, "a parameter with a default is never missing", None);
             }
@@ -122,9 +125,11 @@ impl Checker<'_, '_> {
             if closed && file.owner == Owner::Root {
                 self.reader.fault(&at, "a file of root that only root can read serves no application", None);
             }
-            if file.write == Write::Once && !file.dest.starts_with("data/") {
-                let hint = Some("what the application takes over is below `data/`".to_owned());
-                self.reader.fault(&at, "a file written once is not part of the configuration", hint);
+            if !["config/", "recipe/"].iter().any(|place| file.dest.starts_with(place)) {
+                // Root does not write where the application could have put a link.
+                let hint = "what lies in `data/` is the application's: a step of the installation puts it there";
+                let at = [at[0], at[1], Key("dest")];
+                self.reader.fault(&at, "not below `config/` or `recipe/`", Some(hint.to_owned()));
             }
         }
     }
@@ -190,7 +195,9 @@ impl Checker<'_, '_> {
         if let Some(root) = &web.root_of_archive {
             self.words(&[Key("web"), Key("root_of_archive")], root);
         }
-        self.template(&[Key("web"), Key("locations")], &web.locations, false);
+        if self.template(&[Key("web"), Key("locations")], &web.locations, false) {
+            self.reader.fault(&[Key("web"), Key("locations")], "a site's configuration is no place for a secret", None);
+        }
         match (web.kind, &web.upstream) {
             (WebKind::Proxy, Some(upstream)) => {
                 self.words(&[Key("web"), Key("upstream")], upstream);
@@ -211,9 +218,11 @@ impl Checker<'_, '_> {
                 let reason = format!("`{}` does not begin with `/`", health.path);
                 self.reader.fault(&[Key("health"), Index(i), Key("path")], reason, None);
             }
+            let mut known = words();
+            let shown = self.recipe.params.iter().filter(|param| param.kind != ParamKind::Secret);
+            known.extend(shown.map(|param| (param.name.to_string(), String::new())));
+            self.filled(&[Key("health"), Index(i), Key("path")], &health.path, &known);
             if let Some(text) = &health.contains {
-                let mut known = words();
-                known.extend(self.recipe.params.iter().map(|param| (param.name.to_string(), String::new())));
                 self.filled(&[Key("health"), Index(i), Key("contains")], text, &known);
             }
         }

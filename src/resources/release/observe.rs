@@ -40,7 +40,8 @@ pub async fn list(host: &Host) -> Result<BTreeSet<String>, ErrorReport> {
         let mut names = BTreeSet::new();
         for name in entries(&host.path(place::INSTANCES))? {
             let places = Places::of(&host, &name);
-            if !entries(&places.releases)?.is_empty() || current(&places.current)?.is_some() {
+            // An odd `current` is told when it is looked at; here it must not hide the others.
+            if !entries(&places.releases)?.is_empty() || !matches!(current(&places.current), Ok(None)) {
                 names.insert(name);
             }
         }

@@ -10,71 +10,6 @@ use crate::host::fetch::HttpFetch;
 use crate::host::*;
 use crate::resources::{About, Phase, Resource};
 
-/// Ports no release has to do with.
-struct Nothing;
-
-macro_rules! nothing {
-    ($port:ident { $(fn $name:ident($($argument:ident: $kind:ty),*) -> $answer:ty;)* }) => {
-        #[async_trait]
-        impl $port for Nothing {
-            $(async fn $name(&self, $($argument: $kind),*) -> PortResult<$answer> {
-                $(let _ = $argument;)*
-                panic!("a release asked for `{}`", stringify!($name))
-            })*
-        }
-    };
-}
-
-nothing!(Units {
-    fn states(_n: &BTreeSet<String>) -> BTreeMap<String, UnitState>;
-    fn start(_n: &str) -> ();
-    fn restart(_n: &str) -> ();
-    fn reload(_n: &str) -> ();
-    fn stop(_n: &str) -> ();
-    fn enable(_n: &str) -> ();
-    fn disable(_n: &str) -> ();
-    fn mask(_n: &str) -> ();
-    fn unmask(_n: &str) -> ();
-    fn daemon_reload() -> ();
-});
-nothing!(Packages {
-    fn states(_n: &BTreeSet<String>) -> BTreeMap<String, PackageState>;
-    fn install(_n: &BTreeSet<String>, _p: &dyn Progress) -> ();
-    fn remove(_n: &BTreeSet<String>, _p: &dyn Progress) -> ();
-    fn download_size(_n: &BTreeSet<String>) -> u64;
-});
-nothing!(Accounts {
-    fn states(_n: &BTreeSet<String>) -> BTreeMap<String, Option<AccountState>>;
-    fn create(_n: &str, _d: &str, _h: &str) -> ();
-    fn set_home(_n: &str, _h: &str) -> ();
-    fn join(_n: &str, _g: &str) -> ();
-    fn remove(_n: &str) -> ();
-});
-nothing!(Databases {
-    fn states(_e: crate::model::document::Engine, _n: &BTreeSet<String>) -> (BTreeMap<String, DatabaseState>, BTreeSet<String>);
-    fn create_role(_e: crate::model::document::Engine, _r: &str) -> ();
-    fn create_database(_e: crate::model::document::Engine, _n: &str, _o: &str) -> ();
-    fn grant(_e: crate::model::document::Engine, _n: &str, _o: &str) -> ();
-    fn create_extension(_e: crate::model::document::Engine, _n: &str, _x: &str) -> ();
-    fn drop_database(_e: crate::model::document::Engine, _n: &str) -> ();
-    fn drop_role(_e: crate::model::document::Engine, _r: &str) -> ();
-    fn dump(_e: crate::model::document::Engine, _n: &str, _t: &Path) -> Digest;
-    fn restore(_e: crate::model::document::Engine, _n: &str, _o: &str, _f: &Path) -> ();
-});
-nothing!(WebServer {
-    fn test(_n: &str, _t: Option<&str>) -> ();
-    fn reload() -> ();
-});
-nothing!(Tasks {
-    fn run(_n: &str, _u: &crate::model::unit::ServiceUnit, _s: Option<&crate::model::Content>) -> TaskOutput;
-});
-nothing!(Probes {
-    fn get(_h: &str, _p: &str, _t: std::time::Duration) -> ProbeAnswer;
-});
-nothing!(Builds {
-    fn venv(_s: &Path, _t: &Path, _r: &[String], _i: Option<&str>, _p: &dyn Progress) -> ();
-});
-
 /// Unpacks with the real reader, without the child.
 struct InProcess;
 
@@ -97,20 +32,10 @@ struct World {
 impl World {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let nothing = Arc::new(Nothing);
         let host = Host {
-            root: root.path().to_owned(),
-            units: nothing.clone(),
-            packages: nothing.clone(),
-            accounts: nothing.clone(),
-            databases: nothing.clone(),
-            web: nothing.clone(),
             fetch: Arc::new(HttpFetch::new(BTreeMap::new())),
             archives: Arc::new(InProcess),
-            builds: nothing.clone(),
-            tasks: nothing.clone(),
-            probes: nothing,
-            progress: Arc::new(Quiet),
+            ..crate::host::fake::host(root.path())
         };
         Self { root, host }
     }

@@ -1,6 +1,5 @@
 use super::diff::diff;
 use super::*;
-use crate::resources::Phase;
 
 fn id(text: &str) -> ReleaseId {
     ReleaseId(text.to_owned())

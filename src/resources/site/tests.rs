@@ -12,6 +12,7 @@ use crate::host::fake::{
 };
 use crate::host::*;
 use crate::resources::{About, Resource};
+use futures_util::stream::BoxStream;
 
 const OLD: &str = "# Managed by socle.\nserver { old }\n";
 const NEW: &str = "# Managed by socle.\nserver { new }\n";
@@ -54,6 +55,9 @@ impl Units for Only {
     }
     async fn daemon_reload(&self) -> PortResult<()> {
         unreachable!()
+    }
+    async fn failures(&self) -> BoxStream<'static, String> {
+        Box::pin(futures_util::stream::empty())
     }
 }
 
