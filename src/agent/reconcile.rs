@@ -11,7 +11,7 @@ use crate::engine::pass::{self, Passed};
 use crate::engine::{Event, Events, Plan, consequence, journal::Journal};
 use crate::host::{Host, Progress};
 use crate::model::Name;
-use crate::model::document::{self, Document, DriftPolicy};
+use crate::model::document::{self, Document, DriftPolicy, InstanceState};
 use crate::model::problem::Problem;
 use crate::model::report::Report;
 use crate::recipe::{self, Catalog, CompileProblem, Context, Facts, Recipe};
@@ -228,7 +228,8 @@ impl Agent {
                 (AnyDesired::Setup(desired), Some(Ok(AnyObserved::Setup(seen)))) if proven(desired, seen) => {
                     let instance = w.id.name.parse::<Name>().ok().and_then(|name| {
                         let instance = target.document.instances.get(&name)?;
-                        Some((name, instance))
+                        // What stands still was asked nothing, so nothing is known of its form.
+                        (instance.state == InstanceState::Running).then_some((name, instance))
                     });
                     if let Some((name, instance)) = instance {
                         ledger.praise(&name, instance, &desired.release, now);

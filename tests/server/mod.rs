@@ -12,7 +12,7 @@
 //! | `status`, `rollback NAME`, `purge NAME`, `plan-purge NAME` | as on the command line |
 //! | `package NAME WORD` | `unknown`, `absent`, `installed`, or what dpkg calls it when it is broken |
 //! | `unit NAME ENABLED ACTIVE` | a unit of a package |
-//! | `active NAME WORD` | as a unit ends by itself |
+//! | `active NAME WORD`, `start UNIT` | as a unit ends, or is started, without the agent |
 //! | `mask UNIT`, `fail UNIT CODE`, `heal UNIT` | by hand; its starts fail, or succeed again |
 //! | `task NAME CODE` | from now on this task ends so |
 //! | `probe HOST STATUS`, `probe HOST silent` | from now on the site answers so |
@@ -158,6 +158,7 @@ impl Server {
                 self.units.mask(name).await.unwrap();
             }
             ["fail", name, code] => self.units.fail(name, code.parse().unwrap()),
+            ["start", name] => self.units.start(name).await.unwrap(),
             ["heal", name] => self.units.heal(name),
             ["task", name, code] => self.tasks.end(name, code.parse().unwrap()),
             ["probe", host, status] => {

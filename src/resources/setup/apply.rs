@@ -102,8 +102,12 @@ impl<'a> Record<'a> {
         Ok(Self { host, name, seen })
     }
 
+    /// What was proven was other data.
     fn note(self, state: State) -> Result<Self, ApplyError> {
-        self.update(|seen| seen.state = Some(state))
+        self.update(|seen| {
+            seen.state = Some(state);
+            seen.proven = None;
+        })
     }
 
     fn update(mut self, change: impl FnOnce(&mut Observed)) -> Result<Self, ApplyError> {
