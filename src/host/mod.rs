@@ -12,6 +12,7 @@ pub mod archive;
 pub mod fake;
 pub mod fetch;
 pub mod files;
+pub mod listeners;
 pub mod nginx;
 pub mod ports;
 pub mod probe;

@@ -9,7 +9,6 @@
 
 mod candidate;
 mod child;
-mod ports;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -34,7 +33,7 @@ use workers::Workers;
 /// the candidate directory as its only argument.
 pub const CHILD: &str = "internal-nginx-test";
 
-const UNIT: &str = "nginx.service";
+pub const UNIT: &str = "nginx.service";
 const PROGRAM: &str = "/usr/sbin/nginx";
 const ENABLED: &str = "/etc/nginx/sites-enabled";
 const ERROR_LOG: &str = "/var/log/nginx/error.log";
@@ -67,8 +66,6 @@ pub enum NginxError {
     NameTaken { server_name: String, file: String },
     #[error("nginx does not read `{ENABLED}`")]
     NotIncluded,
-    #[error("nginx cannot start: {0}")]
-    PortTaken(String),
     #[error("nginx did not take the new configuration: {0}")]
     NotReloaded(String),
 }
@@ -91,7 +88,6 @@ impl From<NginxError> for PortError {
                 .hint(format!("remove the name from `{file}`, or give this site another domain")),
             NginxError::NotIncluded => PortError::new("nginx.not-included", says)
                 .hint(format!("put `include {ENABLED}/*;` into the http block of /etc/nginx/nginx.conf")),
-            NginxError::PortTaken(_) => PortError::new("nginx.port-taken", says).retryable(),
             NginxError::NotReloaded(_) => {
                 PortError::new("nginx.reload", says).hint(format!("nginx -t; tail {ERROR_LOG}")).retryable()
             }
@@ -127,22 +123,6 @@ impl Nginx {
     async fn state(&self) -> PortResult<UnitState> {
         let mut states = self.units.details(&[UNIT.to_owned()].into()).await?;
         Ok(states.remove(UNIT).unwrap_or_default())
-    }
-
-    async fn start(&self) -> PortResult<()> {
-        match self.units.start(UNIT).await {
-            Ok(()) => Ok(()),
-            Err(error) => match ports::taken_by_others(&[80, 443]) {
-                taken if taken.is_empty() => Err(error),
-                taken => {
-                    let who: Vec<String> = taken.iter().map(ToString::to_string).collect();
-                    let hint = taken.iter().find_map(ports::Taken::hint);
-                    let mut taken = PortError::from(NginxError::PortTaken(who.join(", "))).because(error);
-                    taken.hint = hint;
-                    Err(taken)
-                }
-            },
-        }
     }
 }
 
@@ -188,7 +168,7 @@ impl WebServer for Nginx {
             return Ok(());
         }
         if !matches!(state.active.as_str(), "active" | "reloading" | "refreshing") || state.main_pid == 0 {
-            return self.start().await;
+            return self.units.start(UNIT).await;
         }
         let before = Workers::of(state.main_pid);
         let log = fs::metadata(ERROR_LOG).map(|log| log.len()).unwrap_or_default();

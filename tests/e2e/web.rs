@@ -12,7 +12,7 @@ description = \"The shop\"
 engine = \"mariadb\"
 owner = \"shop\"
 
-[databases.shop_wiki]
+[databases.shop-wiki]
 engine = \"postgresql\"
 owner = \"shop\"
 extensions = [\"pg_trgm\"]
@@ -57,7 +57,7 @@ fn the_owner_logs_in_through_the_socket_and_nobody_else() {
     let other = ["mariadb", "--no-defaults", "--user=shop", "-e", "SELECT 1", "shop"];
     assert_ne!(as_user(&machine, "nobody", &other).code, 0);
     machine.run(&["useradd", "--system", "stranger"]).expect(0);
-    let role = ["-u", "postgres", "psql", "-X", "-d", "postgres", "-c", "CREATE ROLE stranger LOGIN"];
+    let role = ["-u", "postgres", "--", "psql", "-X", "-d", "postgres", "-c", "CREATE ROLE stranger LOGIN"];
     machine.run(&[&["runuser"], &role[..]].concat()).expect(0);
     let stranger = as_user(&machine, "stranger", &psql("SELECT 1"));
     assert!(stranger.stderr.contains("permission denied for database"), "{}", said(&stranger));
@@ -66,12 +66,16 @@ fn the_owner_logs_in_through_the_socket_and_nobody_else() {
 #[test]
 fn a_server_that_is_down_is_told_and_the_rest_goes_on() {
     let machine = Machine::new("web-trixie");
+    // Broken, because a server that only stands still is started by the pass.
+    let broken = "/etc/mysql/mariadb.conf.d/99-broken.cnf";
+    machine.write(broken, "[mariadbd]\nno-such-option = 1\n");
     machine.run(&["systemctl", "stop", "mariadb"]).expect(0);
     let done = apply(&machine, DATABASES);
     assert_eq!(done.code, 3, "{}", said(&done));
     assert!(done.stdout.contains("mariadb.down") && done.stdout.contains("systemctl start mariadb"), "{}", said(&done));
     let sql = ["psql", "-X", "-At", "-d", "shop_wiki", "-c", "SELECT 1"];
     as_user(&machine, "shop", &sql).expect(0);
+    machine.run(&["rm", broken]).expect(0);
     machine.run(&["systemctl", "start", "mariadb"]).expect(0);
     apply(&machine, DATABASES).expect(0);
 }
@@ -80,6 +84,7 @@ fn a_server_that_is_down_is_told_and_the_rest_goes_on() {
 fn a_broken_foreign_site_is_told_apart_and_breaks_nothing() {
     let machine = Machine::new("web-trixie");
     apply(&machine, &site("one.example.org")).expect(0);
+    machine.write("/srv/socle/page/data/public/index.html", "hello");
     assert_eq!(machine.get("one.example.org", "/").0, 200);
     machine.write("/etc/nginx/sites-enabled/legacy", "server {\n  bogus on;\n}\n");
     let done = apply(&machine, &site("two.example.org"));
@@ -118,5 +123,6 @@ fn whoever_has_the_port_is_named() {
     assert!(done.stdout.contains("other.service"), "{}", said(&done));
     machine.run(&["systemctl", "stop", "other"]).expect(0);
     apply(&machine, &site("page.example.org")).expect(0);
+    machine.write("/srv/socle/page/data/public/index.html", "hello");
     assert_eq!(machine.get("page.example.org", "/").0, 200);
 }

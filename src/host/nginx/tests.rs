@@ -137,24 +137,3 @@ async fn a_reload_ends_when_the_new_configuration_is_served() {
     fs::remove_file(&file).unwrap();
     nginx().reload().await.unwrap();
 }
-
-#[tokio::test]
-#[ignore = "needs nginx, as root"]
-async fn a_taken_port_is_named() {
-    systemctl(&["stop", UNIT]).unwrap();
-    let mut other = Std::new("python3").args(["-m", "http.server", "80"]).spawn().unwrap();
-    let listens = || fs::read_to_string("/proc/net/tcp").unwrap().contains(":0050 00000000:0000 0A");
-    let began = Instant::now();
-    while !listens() && began.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let error = nginx().reload().await.unwrap_err();
-    other.kill().unwrap();
-    other.wait().unwrap();
-    println!("{error} / {:?}", error.hint);
-    assert_eq!(error.code, "nginx.port-taken");
-    assert!(error.message.contains(&format!("(PID {})", other.id())), "{error}");
-    // Free again, it starts.
-    nginx().reload().await.unwrap();
-    assert_eq!(systemctl(&["is-active", UNIT]).unwrap().trim(), "active");
-}

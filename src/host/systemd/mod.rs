@@ -24,7 +24,7 @@ use systemd_zbus::ManagerProxy;
 use self::bus::Bus;
 use self::job::Act;
 pub use self::journal::journal_tail;
-use super::{PortError, PortResult, UnitState, Units};
+use super::{PortError, PortResult, UnitState, Units, listeners};
 use crate::host::process::ProcessError;
 
 /// systemd of this machine. Cheap to clone; connects when first asked.
@@ -147,11 +147,11 @@ impl Units for Systemd {
     }
 
     async fn start(&self, name: &str) -> PortResult<()> {
-        Ok(job::run(self, Act::Start, name).await?)
+        job::run(self, Act::Start, name).await.map_err(|error| listeners::explain(error.into()))
     }
 
     async fn restart(&self, name: &str) -> PortResult<()> {
-        Ok(job::run(self, Act::Restart, name).await?)
+        job::run(self, Act::Restart, name).await.map_err(|error| listeners::explain(error.into()))
     }
 
     async fn reload(&self, name: &str) -> PortResult<()> {

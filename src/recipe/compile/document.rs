@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::units::{SLICE, own};
 use super::{CompileProblem, Context, Facts, NAME_MAX, compile, content, id};
-use crate::model::document::{Document, Instance, InstanceState, OwnService, Service};
+use crate::model::document::{Document, ExistingState, Instance, InstanceState, OwnService, Service};
 use crate::model::unit::{Readiness, ServiceUnit, SocketUnit, TimerUnit};
 use crate::model::{Kind, Name, ResourceId, Secret};
 use crate::recipe::compile::layout::{server_package, server_unit};
@@ -48,6 +48,15 @@ fn place(section: &str, name: impl ToString) -> Place {
     [section.to_owned(), name.to_string()]
 }
 
+fn needed_only(desired: &AnyDesired) -> bool {
+    matches!(desired, AnyDesired::Service(service::Desired::Needed))
+}
+
+/// The document enables a unit that is needed anyway: the same, and a bit more.
+fn enabled_by_hand(desired: &AnyDesired) -> bool {
+    matches!(desired, AnyDesired::Service(service::Desired::Existing(ExistingState::Enabled)))
+}
+
 /// What is wanted so far.
 #[derive(Default)]
 struct Join {
@@ -65,7 +74,11 @@ impl Join {
             self.wanted.insert(wanted.id.clone(), wanted);
             return;
         };
-        if same(&first.desired, &wanted.desired) {
+        if needed_only(&first.desired) && enabled_by_hand(&wanted.desired) {
+            first.desired = wanted.desired.clone();
+        }
+        let weaker = needed_only(&wanted.desired) && enabled_by_hand(&first.desired);
+        if weaker || same(&first.desired, &wanted.desired) {
             first.needs.extend(wanted.needs);
             return;
         }
@@ -121,8 +134,7 @@ impl Join {
             let (server, unit) = (server_package(wanted.engine), server_unit(wanted.engine));
             let present = AnyDesired::Package(package::Desired { present: true });
             self.simple(&place, id(Kind::Package, server), present, BTreeSet::new());
-            let enabled =
-                AnyDesired::Service(service::Desired::Existing(crate::model::document::ExistingState::Enabled));
+            let enabled = AnyDesired::Service(service::Desired::Needed);
             self.simple(&place, id(Kind::Service, unit), enabled, [id(Kind::Package, server)].into());
             let desired =
                 database::Desired { present: true, owner: wanted.owner.clone(), extensions: wanted.extensions.clone() };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use minijinja::Value;
 
 use super::{Build, content, id};
-use crate::model::document::{Engine, ExistingState};
+use crate::model::document::Engine;
 use crate::model::{Content, Kind, ResourceId};
 use crate::recipe::schema::{Owner, SourceKind, Write};
 use crate::recipe::secret;
@@ -38,7 +38,7 @@ impl Build<'_> {
         units.extend(self.recipe.dbs.iter().map(|db| (server_unit(db.engine), server_package(db.engine))));
         units.dedup();
         for (unit, package) in units {
-            let enabled = AnyDesired::Service(service::Desired::Existing(ExistingState::Enabled));
+            let enabled = AnyDesired::Service(service::Desired::Needed);
             self.share(Kind::Service, unit, enabled, &[id(Kind::Package, package)]);
         }
     }

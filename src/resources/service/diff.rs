@@ -6,6 +6,8 @@ pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<
     match desired {
         Some(Desired::Own(own)) => own_unit(name, own, observed),
         Some(Desired::Existing(state)) => Diff::Changes(existing(*state, observed)),
+        Some(Desired::Needed) if is_masked(observed) => Diff::Refused(masked(name)),
+        Some(Desired::Needed) => Diff::Changes(existing(ExistingState::Enabled, observed)),
         None => Diff::Changes(orphan(observed)),
     }
 }

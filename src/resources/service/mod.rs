@@ -20,6 +20,9 @@ use crate::model::document::ExistingState;
 pub enum Desired {
     Own(Box<Own>),
     Existing(ExistingState),
+    /// A server that others need: it runs, and starts at boot. Unlike a unit the document enables, it is
+    /// never unmasked: a mask is the admin's word.
+    Needed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -183,11 +183,8 @@ fn nearest_domain(text: &str) -> Option<Domain> {
     is_name.then_some(domain)
 }
 
+/// Whether it is an exact one, the recipe says, and which it knows.
 pub(super) fn version(text: &str) -> Result<Version, Wrong> {
-    if ["latest", "stable", "newest", "current", "*"].contains(&text) {
-        let wrong = Wrong::new(format!("`{text}` is not a version: it would change by itself"));
-        return Err(wrong.hint("write the exact version, such as `6.8.7`"));
-    }
     text.parse().map_err(|_| {
         let wrong = Wrong::new(format!("{} is not a version", shown(text)));
         wrong.hint("1 to 64 of letters, digits, `.`, `-`, `+`, `_` and `~`, beginning with a letter or digit")

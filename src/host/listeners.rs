@@ -1,8 +1,10 @@
-//! Who listens on a port.
+//! Who listens on a port: what the admin wants to know when a server could not start because of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+
+use super::PortError;
 
 /// No machine of ours runs more processes, none of them holds more files: beyond, the search ends
 /// without a name.
@@ -11,13 +13,13 @@ const FILES: usize = 10_000;
 
 /// A port and the program that has it, as far as it can be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Taken {
+pub struct Taken {
     pub port: u16,
     pub by: Option<Program>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Program {
+pub struct Program {
     pub name: String,
     pub pid: u32,
     /// The unit it runs in, if that is a service.
@@ -40,9 +42,42 @@ impl Taken {
     }
 }
 
-/// Those of `ports` that a program other than nginx listens on. What cannot be read is left out: this
-/// only explains an error that is one already.
-pub(super) fn taken_by_others(ports: &[u16]) -> Vec<Taken> {
+/// Says in a failed start whose the address is, if the failure speaks of addresses in use
+/// (`bind() to 0.0.0.0:80 failed (98: Address already in use)`).
+pub fn explain(mut error: PortError) -> PortError {
+    // What the program said is among the causes.
+    let taken = taken(&ports_in_use(&error.report().to_string()));
+    if taken.is_empty() {
+        return error;
+    }
+    let who: Vec<String> = taken.iter().map(ToString::to_string).collect();
+    error.message = format!("{}: {}", who.join(", "), error.message);
+    error.hint = taken.iter().find_map(Taken::hint).or(error.hint);
+    error
+}
+
+/// The ports a program complained about: in each line the last `:<number>` before the complaint
+/// (nginx, PHP-FPM), else the last behind it (Node: `address already in use :::3000`).
+fn ports_in_use(said: &str) -> Vec<u16> {
+    let last = |text: &str| {
+        text.rsplit(':').find_map(|part| {
+            let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<u16>().ok().filter(|port| *port > 0)
+        })
+    };
+    let port = |line: &str| {
+        let (before, behind) = line.split_once("ddress already in use")?;
+        last(before).or_else(|| last(behind))
+    };
+    let mut ports: Vec<u16> = said.lines().filter_map(port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// Those of `ports` that somebody listens on. What cannot be read is left out: this only explains an
+/// error that is one already.
+pub fn taken(ports: &[u16]) -> Vec<Taken> {
     let mut sockets = BTreeMap::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         sockets.extend(listening(&fs::read_to_string(table).unwrap_or_default(), ports));
@@ -54,8 +89,7 @@ pub(super) fn taken_by_others(ports: &[u16]) -> Vec<Taken> {
     let mut taken: Vec<Taken> = Vec::new();
     for (inode, port) in sockets {
         let by = holders.get(&inode).cloned();
-        let nginx = by.as_ref().is_some_and(|by| by.name == "nginx");
-        if !nginx && !taken.iter().any(|known| known.port == port) {
+        if !taken.iter().any(|known| known.port == port) {
             taken.push(Taken { port, by });
         }
     }
@@ -120,10 +154,29 @@ mod tests {
     fn a_socket_of_ours_is_found() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        let taken = taken_by_others(&[port]);
+        let taken = taken(&[port]);
         assert_eq!(taken.len(), 1);
         assert_eq!(taken[0].by.as_ref().unwrap().pid, std::process::id());
         assert!(taken[0].to_string().contains(&format!("port {port} is taken by `")));
+    }
+
+    #[test]
+    fn ports_are_found_in_complaints() {
+        let said = "nginx: [emerg] bind() to 0.0.0.0:80 failed (98: Address already in use)\n\
+            nginx: [emerg] bind() to [::]:8080 failed (98: Address already in use)\n\
+            Error: listen EADDRINUSE: address already in use :::3000\nstill could not bind()";
+        assert_eq!(ports_in_use(said), [80, 3000, 8080]);
+        let free = explain(PortError::new("systemd.job-failed", "did not start"));
+        assert_eq!(free.message, "did not start");
+    }
+
+    #[test]
+    fn a_failed_start_says_whose_the_port_is() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let said = format!("did not start:\nbind() to {address} failed (98: Address already in use)");
+        let error = explain(PortError::new("systemd.job-failed", said));
+        assert!(error.message.starts_with(&format!("port {} is taken by `", address.port())), "{error}");
     }
 
     #[test]
