@@ -8,9 +8,9 @@ use super::ledger::{self, Ledger, LedgerError};
 use super::secrets::{self, SecretError};
 use crate::durable::{DurableError, HostLock, LockError};
 use crate::engine::pass::{self, Passed};
-use crate::engine::{Event, Events, consequence, journal::Journal};
+use crate::engine::{Event, Events, Plan, consequence, journal::Journal};
 use crate::host::{Host, Progress};
-use crate::model::document::{self, Document, DriftPolicy};
+use crate::model::document::{self, Document, DriftPolicy, InstanceState};
 use crate::model::problem::Problem;
 use crate::model::report::{Report, Status};
 use crate::model::{Name, ResourceId};
@@ -101,8 +101,14 @@ impl Agent {
         }
     }
 
-    /// What an apply of this document would do. Writes nothing.
+    /// What an apply of this document would do, as it is shown. Writes nothing.
     pub async fn plan(&self, file: &str, text: &str) -> Result<consequence::Preview, AgentError> {
+        let (plan, notes) = self.steps(file, text).await?;
+        Ok(consequence::preview(&self.host, &plan, notes).await)
+    }
+
+    /// The same, as it would be executed.
+    pub async fn steps(&self, file: &str, text: &str) -> Result<(Plan, Vec<String>), AgentError> {
         let mut ledger = Ledger::load(&self.state)?;
         ledger.accept_local(file, text, (self.now)());
         let document = self.check_with(&ledger, file, text)?;
@@ -110,7 +116,7 @@ impl Agent {
         let wanted = self.compile(&ledger, &target)?;
         let plan = pass::preview(&self.host, &wanted).await;
         let notes = target.held_back.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-        Ok(consequence::preview(&self.host, &plan, notes).await)
+        Ok((plan, notes))
     }
 
     /// Accepts a document and brings it about.
@@ -232,7 +238,8 @@ impl Agent {
                 (AnyDesired::Setup(desired), Some(Ok(AnyObserved::Setup(seen)))) if proven(desired, seen) => {
                     let instance = w.id.name.parse::<Name>().ok().and_then(|name| {
                         let instance = target.document.instances.get(&name)?;
-                        Some((name, instance))
+                        // What stands still was asked nothing, so nothing is known of its form.
+                        (instance.state == InstanceState::Running).then_some((name, instance))
                     });
                     if let Some((name, instance)) = instance {
                         ledger.praise(&name, instance, &desired.release, now);

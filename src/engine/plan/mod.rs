@@ -5,11 +5,13 @@
 //! 1. A step waits for the steps of everything its resource needs, and for the earlier steps of its own
 //!    resource.
 //! 2. Nothing of an instance is withdrawn or switched before all of its staging succeeded; it is proven
-//!    after all of its switching; nothing of it is retired before it is proven.
+//!    after all of its switching; nothing of it is retired before it is proven. If its release or its data
+//!    is about to change, its staging is also that of everything it shares with others (packages).
 //! 3. What a resource needs but could not be looked at, or was refused, blocks it. If the release or the
-//!    data of an instance is about to change, anything unknown or refused in the instance blocks that.
+//!    data of an instance is about to change, anything unknown or refused in the instance, or that
+//!    something in it needs, blocks that.
 //! 4. While data is migrated or brought back, the instance's services stand still: they are stopped in
-//!    Withdraw and started again in Switch.
+//!    Withdraw, timers and sockets before what they start, and started again in Switch.
 //! 5. The package installations of a pass are one run of apt.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -199,11 +201,14 @@ impl<'a> Draft<'a> {
 
     fn into_plan(mut self) -> Plan {
         let rank = topological_rank(&self.index);
-        // Orphans come before what is wanted, sites before what serves them.
+        // Orphans come before what is wanted; what is withdrawn, before what it needs.
         let place = |l: &Loose| {
             let id = &l.on[0];
-            let rank = rank.get(id).copied().map_or((0, 0), |r| (1, r));
-            let orphan_order = if rank.0 == 0 { usize::from(id.kind != Kind::Site) } else { 0 };
+            let rank = rank.get(id).copied().map_or((0, 0), |r| match l.phase {
+                Phase::Withdraw => (1, usize::MAX - r),
+                _ => (1, r),
+            });
+            let orphan_order = if rank.0 == 0 { orphan_order(id) } else { 0 };
             // Rule 4: a dump waits for the instance's services to stand still.
             let dump_last = usize::from(l.phase == Phase::Withdraw && id.kind == Kind::Setup);
             (l.phase, dump_last, rank, orphan_order, id.clone(), l.nth)
@@ -212,6 +217,7 @@ impl<'a> Draft<'a> {
 
         let bad: BTreeSet<&ResourceId> = self.refused.keys().chain(self.unknown.keys()).collect();
         let ancestors = Ancestors::of(&self.index);
+        let moving = self.moving();
         let steps = self
             .loose
             .iter()
@@ -222,16 +228,23 @@ impl<'a> Draft<'a> {
                 owner: l.owner.clone(),
                 phase: l.phase,
                 change: l.change.clone(),
-                needs: self.needs(id, &ancestors),
-                blocked_by: self.blocked_by(l, &bad, &ancestors),
+                needs: self.needs(id, &ancestors, &moving),
+                blocked_by: self.blocked_by(l, &bad, &ancestors, &moving),
             })
             .collect();
         Plan { steps, refused: self.refused, unknown: self.unknown }
     }
 
+    /// Owners whose release or data is about to change.
+    fn moving(&self) -> BTreeSet<&str> {
+        let moves = |l: &&Loose| l.phase > Phase::Stage && matches!(l.on[0].kind, Kind::Release | Kind::Setup);
+        self.loose.iter().filter(moves).filter_map(|l| l.owner.as_deref()).collect()
+    }
+
     /// Rules 1 and 2: earlier steps that this one waits for.
-    fn needs(&self, id: StepId, ancestors: &Ancestors) -> BTreeSet<StepId> {
+    fn needs(&self, id: StepId, ancestors: &Ancestors, moving: &BTreeSet<&str>) -> BTreeSet<StepId> {
         let me = &self.loose[id];
+        let moving = me.owner.as_deref().filter(|owner| me.phase > Phase::Stage && moving.contains(owner));
         let waits_for = |other: &Loose| {
             let same_resource = other.on.iter().any(|on| me.on.contains(on));
             let needed = me.on.iter().any(|on| other.on.iter().any(|other| ancestors.has(on, other)));
@@ -245,42 +258,49 @@ impl<'a> Draft<'a> {
                     Phase::Switch => other.phase < Phase::Switch,
                     Phase::Prove | Phase::Retire => other.phase < me.phase,
                 };
-            same_resource || needed || later_phase
+            let shared = other.phase == Phase::Stage
+                && moving.is_some_and(|owner| other.on.iter().any(|on| ancestors.owner_has(owner, on)));
+            same_resource || needed || later_phase || shared
         };
         (0..id).filter(|other| waits_for(&self.loose[*other])).collect()
     }
 
     /// Rule 3.
-    fn blocked_by(&self, l: &Loose, bad: &BTreeSet<&ResourceId>, ancestors: &Ancestors) -> Option<ResourceId> {
-        if bad.is_empty() {
-            return None;
-        }
+    fn blocked_by(
+        &self,
+        l: &Loose,
+        bad: &BTreeSet<&ResourceId>,
+        ancestors: &Ancestors,
+        moving: &BTreeSet<&str>,
+    ) -> Option<ResourceId> {
         let by_need = bad.iter().find(|b| l.on.iter().any(|on| ancestors.has(on, b)));
         let by_owner = || {
-            let owner = l.owner.as_ref()?;
-            let of_owner = |id: &ResourceId| self.index.get(id).is_some_and(|w| w.owner.as_ref() == Some(owner));
-            let moves = self.loose.iter().any(|other| {
-                other.owner.as_ref() == Some(owner)
-                    && other.phase > Phase::Stage
-                    && matches!(other.on[0].kind, Kind::Release | Kind::Setup)
-            });
-            if l.phase == Phase::Stage || !moves {
-                return None;
-            }
-            bad.iter().find(|b| of_owner(b))
+            let owner = l.owner.as_deref().filter(|owner| l.phase > Phase::Stage && moving.contains(owner))?;
+            let of_owner = |id: &ResourceId| self.index.get(id).is_some_and(|w| w.owner.as_deref() == Some(owner));
+            bad.iter().find(|b| of_owner(b) || ancestors.owner_has(owner, b))
         };
         by_need.or_else(by_owner).map(|id| (*id).clone())
     }
 }
 
-/// The observation of an active service of ours as it will be once stopped; `None` for everything that
-/// is not one.
+/// Sites before what serves them, timers and sockets before what they start.
+fn orphan_order(id: &ResourceId) -> usize {
+    match id.kind {
+        Kind::Site => 0,
+        Kind::Service if !id.name.ends_with(".service") => 1,
+        _ => 2,
+    }
+}
+
+/// The observation of a service of ours as it will be once stopped; `None` for everything that is not one,
+/// and for one that stands still already. What a timer or socket starts may have been started since.
 fn stop_first(w: &Wanted, seen: &AnyObserved) -> Option<AnyObserved> {
-    let (AnyDesired::Service(service::Desired::Own(_)), AnyObserved::Service(seen)) = (&w.desired, seen) else {
+    let (AnyDesired::Service(service::Desired::Own(own)), AnyObserved::Service(seen)) = (&w.desired, seen) else {
         return None;
     };
     let running = matches!(seen.active.as_str(), "active" | "activating" | "reloading" | "refreshing");
-    running.then(|| AnyObserved::Service(service::Observed { active: "inactive".to_owned(), ..seen.clone() }))
+    let may_run = running || (own.active.is_none() && seen.text.is_some());
+    may_run.then(|| AnyObserved::Service(service::Observed { active: "inactive".to_owned(), ..seen.clone() }))
 }
 
 /// The place of each wanted resource in an order that puts what is needed first. Members of a cycle
@@ -317,11 +337,13 @@ fn topological_rank(index: &BTreeMap<&ResourceId, &Wanted>) -> BTreeMap<Resource
 /// Everything each wanted resource needs, directly or not.
 struct Ancestors<'a> {
     of: BTreeMap<&'a ResourceId, BTreeSet<&'a ResourceId>>,
+    of_owner: BTreeMap<&'a str, BTreeSet<&'a ResourceId>>,
 }
 
 impl<'a> Ancestors<'a> {
     fn of(index: &BTreeMap<&'a ResourceId, &'a Wanted>) -> Self {
         let mut of: BTreeMap<&ResourceId, BTreeSet<&ResourceId>> = BTreeMap::new();
+        let mut of_owner: BTreeMap<&str, BTreeSet<&ResourceId>> = BTreeMap::new();
         for (id, w) in index {
             let mut all = BTreeSet::new();
             let mut open: Vec<&ResourceId> = w.needs.iter().collect();
@@ -330,9 +352,17 @@ impl<'a> Ancestors<'a> {
                     open.extend(index.get(next).map(|w| &w.needs).into_iter().flatten());
                 }
             }
+            if let Some(owner) = &w.owner {
+                of_owner.entry(owner).or_default().extend(&all);
+            }
             of.insert(*id, all);
         }
-        Self { of }
+        Self { of, of_owner }
+    }
+
+    /// Something of the owner needs it.
+    fn owner_has(&self, owner: &str, id: &ResourceId) -> bool {
+        self.of_owner.get(owner).is_some_and(|all| all.contains(id))
     }
 
     fn has(&self, id: &ResourceId, ancestor: &ResourceId) -> bool {

@@ -1,6 +1,7 @@
 //! Users and groups in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -13,6 +14,8 @@ const FIRST: u32 = 990;
 /// Users that know their further groups. A group exists if a user of its name does, or if it was set up.
 #[derive(Default)]
 pub struct FakeAccounts {
+    /// Where `/etc/passwd` and `/etc/group` are written, if anywhere.
+    root: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -28,11 +31,17 @@ impl FakeAccounts {
         Self::default()
     }
 
+    /// Users that are also in `/etc/passwd` and `/etc/group` below `root`, so that files can belong to them.
+    pub fn below(root: &Path) -> Self {
+        Self { root: Some(root.to_owned()), ..Self::default() }
+    }
+
     /// Users that exist already (`www-data`), each with its group.
     pub fn known<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Self {
         for name in names {
             self.lock().add(name, "/nonexistent");
         }
+        self.publish(&self.lock());
         self
     }
 
@@ -47,6 +56,22 @@ impl FakeAccounts {
         self.lock().calls.clone()
     }
 
+    fn publish(&self, state: &State) {
+        let Some(root) = &self.root else { return };
+        let users = state.users.iter().map(|(name, user)| (name, user.uid, user.gid));
+        let (mut passwd, mut group) = ("root:x:0:0::/root:\n".to_owned(), "root:x:0:\n".to_owned());
+        for (name, uid, gid) in users {
+            passwd.push_str(&format!("{name}:x:{uid}:{gid}:::\n"));
+            group.push_str(&format!("{name}:x:{gid}:\n"));
+        }
+        let directory = root.join("etc");
+        std::fs::create_dir_all(&directory).expect("the root of a test is writable");
+        for (file, text) in [("passwd", passwd), ("group", group)] {
+            crate::durable::write(&directory.join(file), text.as_bytes(), 0o644)
+                .expect("the root of a test is writable");
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,7 +79,8 @@ impl FakeAccounts {
 
 impl State {
     fn add(&mut self, name: &str, home: &str) {
-        let id = FIRST - u32::try_from(self.users.len()).unwrap_or(0);
+        let lowest = self.users.values().map(|user| user.uid).min();
+        let id = lowest.map_or(FIRST, |lowest| lowest - 1);
         self.users.entry(name.to_owned()).or_insert_with(|| AccountState {
             uid: id,
             gid: id,
@@ -81,6 +107,7 @@ impl Accounts for FakeAccounts {
         let mut state = self.lock();
         state.calls.push(format!("create {name}"));
         state.add(name, home);
+        self.publish(&state);
         Ok(())
     }
 
@@ -112,6 +139,7 @@ impl Accounts for FakeAccounts {
             user.groups.remove(name);
             user.readers.remove(name);
         }
+        self.publish(&state);
         Ok(())
     }
 }

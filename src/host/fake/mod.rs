@@ -28,7 +28,7 @@ pub fn host(root: &Path) -> Host {
         root: root.to_owned(),
         units: Arc::new(FakeUnits::below(root)),
         packages: Arc::new(FakePackages::new()),
-        accounts: Arc::new(FakeAccounts::new()),
+        accounts: Arc::new(FakeAccounts::below(root)),
         databases: Arc::new(FakeDatabases::new()),
         web: Arc::new(FakeWeb::new(root)),
         fetch: Arc::new(FakeFetch::default()),

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 use crate::host::{
     ArchiveLimits, Archives, Builds, Fetch, Fetched, PortError, PortResult, Progress, TaskOutput, Tasks,
@@ -16,13 +17,20 @@ use crate::model::{Content, Digest};
 /// Serves every URL with bytes made from it, but for those that are `gone`.
 #[derive(Default)]
 pub struct FakeFetch {
-    pub gone: BTreeSet<String>,
+    gone: Mutex<BTreeSet<String>>,
+}
+
+impl FakeFetch {
+    /// From now on this URL answers 404.
+    pub fn lose(&self, url: &str) {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(url.to_owned());
+    }
 }
 
 #[async_trait]
 impl Fetch for FakeFetch {
     async fn fetch(&self, source: &Source, to: &Path, _limit: u64, _: &dyn Progress) -> PortResult<Fetched> {
-        if self.gone.contains(&source.url) {
+        if self.gone.lock().unwrap_or_else(PoisonError::into_inner).contains(&source.url) {
             return Err(PortError::new("fetch.status", format!("`{}` answered 404", source.url)));
         }
         let bytes = source.url.as_bytes();
@@ -73,22 +81,60 @@ impl Builds for FakeBuilds {
 /// Remembers what was run; ends with the code set for a task, else with 0.
 #[derive(Default)]
 pub struct FakeTasks {
-    pub codes: BTreeMap<String, i32>,
-    ran: Mutex<Vec<String>>,
+    state: Mutex<TaskState>,
+    held: Notify,
+}
+
+#[derive(Default)]
+struct TaskState {
+    codes: BTreeMap<String, i32>,
+    hold: BTreeSet<String>,
+    ran: Vec<String>,
 }
 
 impl FakeTasks {
+    /// From now on this task ends with this code.
+    pub fn end(&self, name: &str, code: i32) {
+        self.lock().codes.insert(name.to_owned(), code);
+    }
+
+    /// From now on this task does not end, or does again.
+    pub fn hold(&self, name: &str, hold: bool) {
+        let hold_now = &mut self.lock().hold;
+        if hold {
+            hold_now.insert(name.to_owned())
+        } else {
+            hold_now.remove(name)
+        };
+    }
+
+    /// Until a task runs that does not end: the moment to cut a pass off.
+    pub async fn held(&self) {
+        self.held.notified().await;
+    }
+
     /// The tasks run so far.
     pub fn ran(&self) -> Vec<String> {
-        self.ran.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().ran.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TaskState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Tasks for FakeTasks {
     async fn run(&self, name: &str, _unit: &ServiceUnit, _stdin: Option<&Content>) -> PortResult<TaskOutput> {
-        self.ran.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
-        let code = self.codes.get(name).copied().unwrap_or(0);
+        let (code, hold) = {
+            let mut state = self.lock();
+            state.ran.push(name.to_owned());
+            (state.codes.get(name).copied().unwrap_or(0), state.hold.contains(name))
+        };
+        if hold {
+            self.held.notify_one();
+            std::future::pending::<()>().await;
+        }
         Ok(TaskOutput { code, output: if code == 0 { String::new() } else { "it broke".to_owned() } })
     }
 }

@@ -92,6 +92,8 @@ impl FakeUnits {
 
     fn enabled(&self, name: &str, unit: Option<&Unit>) -> String {
         match unit.map(|unit| unit.enabled.as_str()) {
+            // A link that leads nowhere enables nothing.
+            Some("enabled") if !unit.is_some_and(|unit| unit.packaged) && self.file(name).is_none() => String::new(),
             Some(word) if !word.is_empty() => word.to_owned(),
             _ => match self.file(name) {
                 Some(text) if text.contains("[Install]") => "disabled".to_owned(),

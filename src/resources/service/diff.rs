@@ -19,7 +19,10 @@ fn own_unit(name: &str, own: &Own, seen: &Observed) -> Diff<Change> {
     let rewrite = seen.text.as_deref() != Some(&own.text);
     let running = is_running(seen);
     let mut changes = Vec::new();
-    if own.active == Some(false) && running {
+    // What ran all the time and is run by a timer from now on: as long as it runs, the timer does nothing.
+    let ends = own.active.is_none() && keeps_running(&own.text) == Some(false);
+    let ran_on = seen.text.as_deref().and_then(keeps_running) == Some(true);
+    if running && (own.active == Some(false) || (ends && ran_on)) {
         changes.push((Phase::Withdraw, Change::Stop));
     }
     if is_masked(seen) {
@@ -46,7 +49,16 @@ fn own_unit(name: &str, own: &Own, seen: &Observed) -> Diff<Change> {
         Some(_) | None => None,
     };
     changes.extend(run.map(|change| (Phase::Switch, change)));
+    // Its socket starts it again, with the new text.
+    if own.active.is_none() && running && keeps_running(&own.text) == Some(true) && other_mark(own, seen) {
+        changes.push((Phase::Switch, Change::Stop));
+    }
     Diff::Changes(changes)
+}
+
+/// A service with this text runs until it is stopped: only those leave a mark. `None`: no service of ours.
+fn keeps_running(text: &str) -> Option<bool> {
+    text.contains("\n[Service]\n").then(|| mark_of(text).is_some())
 }
 
 /// It runs, but was started with another text or other inputs.
@@ -210,6 +222,25 @@ mod tests {
         assert_eq!(
             service(&wanted, &seen(Some("old"), "active", "static")),
             ["Switch replace unit", "Switch read the changed unit files"]
+        );
+    }
+
+    #[test]
+    fn what_a_timer_or_socket_starts_does_not_go_on_with_the_old_text() {
+        let text = |mark: &str| format!("\n[Service]\nExecStartPost=-+/usr/bin/ln -sfn {mark} /run/socle/inputs/x\n");
+        let own = |text: String| Desired::Own(Box::new(Own { text, enabled: false, active: None, inputs: None }));
+        let by_socket = Observed { inputs: Some("a".into()), ..seen(Some(&text("a")), "active", "static") };
+        assert!(service(&own(text("a")), &by_socket).is_empty());
+        assert_eq!(
+            service(&own(text("b")), &by_socket),
+            ["Switch replace unit", "Switch read the changed unit files", "Switch stop"]
+        );
+        // Cut off before the stop: its mark tells.
+        let written = Observed { text: Some(text("b")), ..by_socket.clone() };
+        assert_eq!(service(&own(text("b")), &written), ["Switch stop"]);
+        assert_eq!(
+            service(&own("\n[Service]\nType=oneshot\n".to_owned()), &by_socket),
+            ["Withdraw stop", "Switch replace unit", "Switch read the changed unit files"]
         );
     }
 

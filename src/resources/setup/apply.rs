@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::*;
 use crate::durable::{self, DurableError};
@@ -100,8 +102,12 @@ impl<'a> Record<'a> {
         Ok(Self { host, name, seen })
     }
 
+    /// What was proven was other data.
     fn note(self, state: State) -> Result<Self, ApplyError> {
-        self.update(|seen| seen.state = Some(state))
+        self.update(|seen| {
+            seen.state = Some(state);
+            seen.proven = None;
+        })
     }
 
     fn update(mut self, change: impl FnOnce(&mut Observed)) -> Result<Self, ApplyError> {
