@@ -60,6 +60,9 @@ pub enum AgentCommand {
 }
 
 pub fn run(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<Exit> {
+    if matches!(command, AgentCommand::Run) {
+        crate::telemetry::init(std::env::var_os("JOURNAL_STREAM").is_some(), None);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(go(command, state, json))
 }
@@ -110,7 +113,7 @@ async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<E
                     print::preview(&preview)?
                 }
                 if !json {
-                    anstream::eprintln!("nothing was removed; add --yes to do it");
+                    super::print::tell!("nothing was removed; add --yes to do it");
                 }
                 Ok(Exit::NotConverged)
             }

@@ -13,6 +13,16 @@ use crate::engine::consequence::{Consequence, Preview, PreviewStep};
 use crate::model::problem::Problem;
 use crate::model::report::{ErrorReport, Line, Report, Status as LineStatus};
 
+/// A line to standard error. That nobody can read it (a closed pipe, a full disk behind it) does not stop
+/// the work; `eprintln!` would panic.
+macro_rules! tell {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(anstream::stderr(), $($arg)*);
+    }};
+}
+pub(super) use tell;
+
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const WARN: Style = AnsiColor::Yellow.on_default();
@@ -33,28 +43,28 @@ pub fn raw(bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 pub fn error(message: &str, hint: Option<&str>) {
-    anstream::eprintln!("{BAD}error:{BAD:#} {message}");
+    tell!("{BAD}error:{BAD:#} {message}");
     if let Some(hint) = hint {
-        anstream::eprintln!("{BOLD}hint:{BOLD:#} {hint}");
+        tell!("{BOLD}hint:{BOLD:#} {hint}");
     }
 }
 
 pub fn error_report(report: &ErrorReport) {
     error(&report.message, None);
     for cause in &report.causes {
-        anstream::eprintln!("  because: {cause}");
+        tell!("  because: {cause}");
     }
     if let Some(hint) = &report.hint {
-        anstream::eprintln!("{BOLD}hint:{BOLD:#} {hint}");
+        tell!("{BOLD}hint:{BOLD:#} {hint}");
     }
 }
 
 pub fn problems(problems: &[Problem]) {
     for problem in problems {
-        anstream::eprintln!("{BAD}error:{BAD:#} {problem}");
+        tell!("{BAD}error:{BAD:#} {problem}");
     }
     let count = problems.len();
-    anstream::eprintln!("{count} problem{} found, nothing was changed", if count == 1 { "" } else { "s" });
+    tell!("{count} problem{} found, nothing was changed", if count == 1 { "" } else { "s" });
 }
 
 pub fn preview(preview: &Preview) -> anyhow::Result<()> {

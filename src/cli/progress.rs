@@ -28,8 +28,8 @@ impl Terminal {
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| anstream::eprintln!("{text}")),
-            None => anstream::eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| super::print::tell!("{text}")),
+            None => super::print::tell!("{text}"),
         }
     }
 
@@ -39,7 +39,7 @@ impl Terminal {
                 bar.set_message(text);
                 bar.enable_steady_tick(Duration::from_millis(120));
             }
-            None => anstream::eprintln!("{text}"),
+            None => super::print::tell!("{text}"),
         }
     }
 }

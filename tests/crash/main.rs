@@ -168,7 +168,7 @@ const MUTATING: &str =
 
 fn killed_at_calls(scene: Scene) {
     let all = count(scene, MUTATING);
-    sweep(scene, &moments(all, 24), |machine, n| {
+    sweep(scene, &moments(all, 12), |machine, n| {
         scene.strace(machine, &format!("{MUTATING}:signal=SIGKILL:when={n}"));
         format!("a kill at mutating call {n} of {all}")
     });
@@ -178,7 +178,7 @@ const FILLING: &str = "write,rename,renameat,renameat2,mkdir,mkdirat,symlink,sym
 
 fn disk_full_at_calls(scene: Scene) {
     let all = count(scene, FILLING);
-    sweep(scene, &moments(all, 16), |machine, n| {
+    sweep(scene, &moments(all, 8), |machine, n| {
         let done = scene.strace(machine, &format!("{FILLING}:error=ENOSPC:when={n}+"));
         assert_ne!(done.code, 0, "an apply that could not write said it was done");
         assert_ne!(done.code, 101, "a panic:\n{}", done.stderr);
