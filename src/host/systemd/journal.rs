@@ -15,8 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The last `lines` of the unit's journal, control characters escaped.
 pub async fn journal_tail(unit: &str, lines: u32) -> PortResult<String> {
-    let lines = tail(unit, [format!("--unit={unit}")], lines).await;
+    let lines = tail(unit, about(unit), lines).await;
     lines.map_err(PortError::from)
+}
+
+/// What the unit's processes wrote, and what systemd wrote about it (as root: anybody may write of a unit).
+/// `--unit=` would leave out what a child of systemd says that could not become the program.
+fn about(unit: &str) -> [String; 4] {
+    [format!("_SYSTEMD_UNIT={unit}"), "+".to_owned(), format!("UNIT={unit}"), "_UID=0".to_owned()]
 }
 
 /// The last lines of the unit's last run. Best effort, for an error that is told with or without.
@@ -27,7 +33,7 @@ pub(super) async fn of_last_run(bus: &Bus, unit: &str, lines: u32) -> Option<Str
     // What the process wrote last may still be on its way to the journal.
     let _ = run_ok(Command::new("journalctl").arg("--sync").timeout(PATIENCE)).await;
     let since = begun(bus, unit).await.map(|us| format!("--since=@{}.{:06}", us / 1_000_000, us % 1_000_000));
-    let text = tail(unit, since.into_iter().chain([format!("--unit={unit}")]), lines).await;
+    let text = tail(unit, since.into_iter().chain(about(unit)), lines).await;
     text.ok().filter(|text| !text.is_empty())
 }
 
