@@ -24,9 +24,8 @@ fn document() -> Document {
             (format!("blog{n}"), instance)
         })
         .collect();
-    let mut document = Document::default();
-    document.instances = serde_json::from_value(instances.into()).expect("instances are valid");
-    document
+    let instances = serde_json::from_value(instances.into()).expect("instances are valid");
+    Document { instances, ..Document::default() }
 }
 
 /// A blank server: everything is to be done, the longest plan there is.

@@ -1,5 +1,7 @@
 //! Recipes with mistakes, and exactly what is said about them.
 
+#![allow(clippy::disallowed_methods, reason = "a test runs programs and writes files")]
+
 use std::collections::BTreeMap;
 
 use socle::recipe::Recipe;

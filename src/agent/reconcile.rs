@@ -10,10 +10,10 @@ use crate::durable::{DurableError, HostLock, LockError};
 use crate::engine::pass::{self, Passed};
 use crate::engine::{Event, Events, Plan, consequence, journal::Journal};
 use crate::host::{Host, Progress};
-use crate::model::Name;
 use crate::model::document::{self, Document, DriftPolicy, InstanceState};
 use crate::model::problem::Problem;
-use crate::model::report::Report;
+use crate::model::report::{Report, Status};
+use crate::model::{Name, ResourceId};
 use crate::recipe::{self, Catalog, CompileProblem, Context, Facts, Recipe};
 use crate::resources::release::{self, Origin};
 use crate::resources::{AnyDesired, AnyObserved, Wanted, setup};
@@ -170,8 +170,9 @@ impl Agent {
         self.bring_about(&mut ledger, &lock, events).await
     }
 
-    /// Passes until nothing new is learnt. Each round but the last condemns a form that was not
-    /// condemned before, so there are at most as many as instances, and one.
+    /// Passes until nothing new is learnt: a form was condemned and the last good one is to come back, or
+    /// something could only be planned once its server ran. The first happens at most once an instance, the
+    /// second is bounded by [`ROUNDS`].
     async fn bring_about(
         &self,
         ledger: &mut Ledger,
@@ -181,6 +182,9 @@ impl Agent {
         let document = self.accepted(ledger)?;
         let generation = ledger.generation();
         let mut notes = self.interrupted()?;
+        // What earlier rounds changed, for the one report.
+        let mut earlier = BTreeMap::new();
+        let mut rounds = 0;
         loop {
             ledger.forget_stale(&document);
             let target = ledger.target(generation, &document);
@@ -195,11 +199,17 @@ impl Agent {
             let passed = pass::run(&self.host, pass, lock, events).await.map_err(AgentError::Journal)?;
             let before = ledger.clone();
             let go_back = self.learn(ledger, &document, &target, &wanted, &passed, &mut notes);
-            if go_back {
+            rounds += 1;
+            if go_back || (passed.unfinished && rounds < ROUNDS) {
                 ledger.store(&self.state, lock)?;
+                earlier.extend(passed.report.lines.into_iter().filter_map(|line| match line.status {
+                    Status::Changed { changes } => Some((line.resource, changes)),
+                    _ => None,
+                }));
                 continue;
             }
             let mut report = passed.report;
+            tell_earlier(&mut report, earlier);
             report.notes = notes;
             report.notes.extend(target.held_back.iter().map(|(name, why)| format!("{name}: {why}")));
             ledger.note_outcome(generation, report.converged, (self.now)());
@@ -320,6 +330,21 @@ impl Agent {
             return Ok(());
         }
         crate::durable::write(&path, &bytes, 0o600).map_err(AgentError::Report)
+    }
+}
+
+/// Passes of one apply that may follow because more could be planned.
+const ROUNDS: u32 = 3;
+
+/// What an earlier round changed is told as changed, though this one found it in order.
+fn tell_earlier(report: &mut Report, earlier: BTreeMap<ResourceId, Vec<String>>) {
+    for line in &mut report.lines {
+        let Some(before) = earlier.get(&line.resource) else { continue };
+        match &mut line.status {
+            Status::InSync => line.status = Status::Changed { changes: before.clone() },
+            Status::Changed { changes } => changes.splice(0..0, before.iter().cloned()).for_each(drop),
+            _ => {}
+        }
     }
 }
 

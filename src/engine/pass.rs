@@ -37,6 +37,9 @@ pub struct Passed {
     pub seen: Observation,
     /// Owners whose release was shown to be bad, and by what.
     pub condemned: BTreeMap<String, String>,
+    /// Something is left to do that could not be planned before (a database whose server did not run),
+    /// and nothing failed: another pass at once gets further.
+    pub unfinished: bool,
 }
 
 struct HostHands<'a>(&'a Host);
@@ -92,6 +95,9 @@ pub async fn run(
     };
 
     let condemned = condemned(&first, &outcomes);
+    let failed = outcomes.values().any(|outcome| matches!(outcome, Outcome::Failed { .. }));
+    let got_further = outcomes.values().any(|outcome| *outcome == Outcome::Done);
+    let unfinished = got_further && !failed && left.steps.iter().any(|step| step.blocked_by.is_none());
     let report = Report {
         generation: target.generation,
         converged: left.is_empty(),
@@ -99,7 +105,7 @@ pub async fn run(
         lines: lines(target.wanted, &seen, &first, &outcomes, &left),
         duration_ms: begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
     };
-    Ok(Passed { report, seen, condemned })
+    Ok(Passed { report, seen, condemned, unfinished })
 }
 
 /// Owners for which a step failed in a way that speaks about their release.

@@ -33,7 +33,7 @@ use workers::Workers;
 /// the candidate directory as its only argument.
 pub const CHILD: &str = "internal-nginx-test";
 
-pub const UNIT: &str = "nginx.service";
+const UNIT: &str = "nginx.service";
 const PROGRAM: &str = "/usr/sbin/nginx";
 const ENABLED: &str = "/etc/nginx/sites-enabled";
 const ERROR_LOG: &str = "/var/log/nginx/error.log";

@@ -183,6 +183,7 @@ impl Site {
         index: Option<&str>,
         progress: &dyn Progress,
     ) -> Result<(), VenvError> {
+        #[expect(clippy::disallowed_methods, reason = "its output is told line by line while it runs")]
         let mut command = tokio::process::Command::new(program);
         command
             .args(arguments)
@@ -290,6 +291,10 @@ fn relocate(environment: &Path, target: &Path) -> Result<(), VenvError> {
         }
         let Ok(text) = String::from_utf8(fs::read(&path).map_err(failed(&path))?) else { continue };
         if text.contains(&from) {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a stage directory: the whole is fsynced before it gets its name"
+            )]
             fs::write(&path, text.replace(&from, &to)).map_err(failed(&path))?;
         }
     }

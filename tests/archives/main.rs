@@ -1,6 +1,8 @@
 //! Archives against the real unpacking child: a corpus of hostile ones, real ones, and a comparison
 //! with GNU tar. The corpus is made here, so that every byte of it can be read.
 
+#![allow(clippy::disallowed_methods, reason = "a test runs programs and writes files")]
+
 mod build;
 mod confined;
 mod good;

@@ -4,7 +4,6 @@
 #![allow(clippy::disallowed_methods, reason = "a test runs programs and writes files")]
 
 #[path = "../e2e/machine.rs"]
-#[allow(dead_code, reason = "shared with the e2e tests")]
 mod machine;
 
 use std::process::Output;

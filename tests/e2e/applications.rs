@@ -82,7 +82,7 @@ fn withdrawn_and_purged() {
     let refused = machine.socle(&["agent", "purge", "blog", "--yes"]);
     assert_eq!(refused.code, 2, "what the document wants is not purged: {}", refused.stderr);
     machine.socle(&["agent", "apply", "/root/absent.toml"]).expect(0);
-    assert_ne!(machine.get("blog.example.org", "/").1.contains("Les amis"), true);
+    assert!(!machine.get("blog.example.org", "/").1.contains("Les amis"));
     assert!(machine.root().join("srv/socle/blog/data").exists(), "data is kept until it is purged");
     assert!(machine.run(&["mariadb", "-e", "use blog"]).code == 0);
 

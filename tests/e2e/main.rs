@@ -6,8 +6,12 @@ mod applications;
 mod apt;
 mod daemon;
 mod faults;
+#[cfg(feature = "testing")]
+mod inside;
 mod isolation;
 mod machine;
+#[cfg(feature = "testing")]
+mod systemd;
 mod upgrades;
 mod web;
 mod wordpress;

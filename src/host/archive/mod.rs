@@ -100,6 +100,10 @@ impl UnpackChild {
 
     async fn run(&self, archive: &Path, order: &Order) -> Result<Answer, ChildError> {
         let archive = File::open(archive).map_err(|error| ChildError::Prepare(archive.to_owned(), error))?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this child inherits open descriptors, which `host::process` closes"
+        )]
         let mut child = tokio::process::Command::new(&self.program)
             .args(order.arguments())
             .env_clear()

@@ -56,6 +56,7 @@ impl Partial {
         (length > 0).then_some((identity, length, hasher))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "torn by a crash, it only makes the download start again")]
     pub fn note(&self, identity: Option<&Identity>) -> io::Result<()> {
         match identity {
             // Torn by a crash, it does not parse, and the download starts again.

@@ -20,30 +20,27 @@ pub async fn journal_tail(unit: &str, lines: u32) -> PortResult<String> {
 }
 
 /// The last lines of the unit's last run. Best effort, for an error that is told with or without.
+///
+/// By time and not by invocation: journald looks the invocation up when it reads a line, and the process
+/// that wrote it may be gone by then.
 pub(super) async fn of_last_run(bus: &Bus, unit: &str, lines: u32) -> Option<String> {
     // What the process wrote last may still be on its way to the journal.
     let _ = run_ok(Command::new("journalctl").arg("--sync").timeout(PATIENCE)).await;
-    let text = match invocation(bus, unit).await {
-        // The second field is on systemd's own lines about the unit.
-        Some(id) => {
-            tail(unit, [format!("_SYSTEMD_INVOCATION_ID={id}"), "+".to_owned(), format!("INVOCATION_ID={id}")], lines)
-                .await
-        }
-        None => tail(unit, [format!("--unit={unit}")], lines).await,
-    };
+    let since = begun(bus, unit).await.map(|us| format!("--since=@{}.{:06}", us / 1_000_000, us % 1_000_000));
+    let text = tail(unit, since.into_iter().chain([format!("--unit={unit}")]), lines).await;
     text.ok().filter(|text| !text.is_empty())
 }
 
-async fn invocation(bus: &Bus, unit: &str) -> Option<String> {
-    let id = bus
+/// When the unit left its rest last, Unix microseconds.
+async fn begun(bus: &Bus, unit: &str) -> Option<u64> {
+    let us = bus
         .ask(String::new, |connection| async move {
             let path = ManagerProxy::new(&connection).await?.load_unit(unit).await?;
-            property(&connection, &path, UNIT, "InvocationID").await
+            property(&connection, &path, UNIT, "InactiveExitTimestamp").await
         })
         .await
         .ok()?;
-    let bytes = Vec::<u8>::try_from(id).ok()?;
-    (!bytes.is_empty()).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    u64::try_from(us).ok().filter(|us| *us > 0)
 }
 
 async fn tail(unit: &str, matches: impl IntoIterator<Item = String>, lines: u32) -> Result<String, SystemdError> {

@@ -10,6 +10,7 @@
 mod bus;
 mod job;
 mod journal;
+mod links;
 mod state;
 mod watch;
 
@@ -48,6 +49,8 @@ pub enum SystemdError {
     Job { act: &'static str, unit: String, why: String, fault: Fault, source: Option<LastLines> },
     #[error("`{unit}` did not {act} within {} s", .limit.as_secs())]
     Late { act: &'static str, unit: String, limit: Duration },
+    #[error("cannot read the units in `/etc/systemd/system`")]
+    Links(#[source] std::io::Error),
     #[error("cannot read the journal of `{unit}`")]
     Journal { unit: String, source: ProcessError },
 }
@@ -111,6 +114,7 @@ impl From<SystemdError> for PortError {
             SystemdError::Late { unit, .. } => {
                 PortError::new("systemd.late", text).hint(format!("`systemctl status {unit}`")).retryable()
             }
+            SystemdError::Links(source) => PortError::new("systemd.links", text).because(source),
             SystemdError::Journal { source, .. } => PortError::new("systemd.journal", text).because(source),
         }
     }
@@ -165,15 +169,18 @@ impl Units for Systemd {
     async fn enable(&self, name: &str) -> PortResult<()> {
         let act = || format!("enable `{name}`");
         self.manage(act, |manager| async move { manager.enable_unit_files(&[name], false, false).await }).await?;
-        Ok(())
+        // As for [`Units::disable`]; and so that the target knows at once what it wants.
+        self.daemon_reload().await
     }
 
     async fn disable(&self, name: &str) -> PortResult<()> {
         let act = || format!("disable `{name}`");
         let disable = |manager: ManagerProxy<'static>| async move { manager.disable_unit_files(&[name], false).await };
         match self.manage(act, disable).await {
+            // From now on systemd takes every unit for changed on disk, until it reads them again.
+            Ok(_) => self.daemon_reload().await,
             // What does not exist is not started at boot.
-            Ok(_) | Err(SystemdError::NoUnit { .. }) => Ok(()),
+            Err(SystemdError::NoUnit { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

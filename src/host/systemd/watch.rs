@@ -10,7 +10,7 @@ use zbus::fdo::DBusProxy;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 use zbus::{Connection, Error, Message};
 
-use super::bus::{self, ListsProxy, SERVICE, UNIT, property};
+use super::bus::{self, ListsProxy, MANAGER, SERVICE, UNIT, property};
 
 /// Where the objects of units are.
 const UNITS: &str = "/org/freedesktop/systemd1/unit";
@@ -68,33 +68,50 @@ async fn listen(connection: &Connection, tell: &mpsc::Sender<String>, again: boo
     let mut owners = DBusProxy::new(connection).await?.receive_name_owner_changed_with_args(&[(0, SERVICE)]).await?;
     let mut signals =
         bus::signals(connection, "org.freedesktop.DBus.Properties", "PropertiesChanged", Some(UNITS)).await?;
-    if again {
-        let lists = ListsProxy::new(connection).await?;
-        for unit in lists.list_units_by_patterns(&["failed"], &["socle-*"]).await? {
-            say(tell, unit.0);
-        }
-    }
+    // A unit that stops and is needed by nobody is dropped without a word about its new state.
+    let mut removed = bus::signals(connection, MANAGER, "UnitRemoved", None).await?;
     let mut last = BTreeMap::new();
+    for unit in ListsProxy::new(connection).await?.list_units_by_patterns(&[], &["socle-*"]).await? {
+        if again && unit.3 == "failed" && is_watched(&unit.0) {
+            say(tell, unit.0.clone());
+        }
+        last.insert(unit.0, unit.3);
+    }
     loop {
-        let message = tokio::select! {
+        let (unit, path, active) = tokio::select! {
             () = tell.closed() => return Ok(()),
             _ = owners.next() => return Ok(()),
-            message = signals.next() => message,
+            message = signals.next() => {
+                let Some(Ok(message)) = message else { return Ok(()) };
+                let Some(change) = change(&message) else { continue };
+                change
+            }
+            message = removed.next() => {
+                let Some(Ok(message)) = message else { return Ok(()) };
+                let Some((unit, path)) = removal(&message) else { continue };
+                // What was at rest before is dropped after every look at it: no news.
+                if last.get(&unit).is_none_or(|active| is_at_rest(active)) {
+                    continue;
+                }
+                (unit, path, "inactive".to_owned())
+            }
         };
-        let Some(Ok(message)) = message else { return Ok(()) };
-        let Some((unit, active)) = change(&message) else { continue };
-        if last.insert(unit.clone(), active.clone()).as_ref() == Some(&active) {
+        let before = last.insert(unit.clone(), active.clone());
+        if before.as_ref() == Some(&active) || !is_at_rest(&active) {
             continue;
         }
-        let bad = match active.as_str() {
-            "failed" => true,
-            "inactive" => should_run_on(connection, &message).await,
-            _ => false,
-        };
-        if bad {
+        if active == "failed" || should_run_on(connection, &path).await {
             say(tell, unit);
         }
     }
+}
+
+fn is_watched(unit: &str) -> bool {
+    unit.starts_with(OURS) && !NOT_WATCHED.iter().any(|prefix| unit.starts_with(prefix))
+}
+
+fn is_at_rest(active: &str) -> bool {
+    matches!(active, "inactive" | "failed")
 }
 
 /// A full queue means the reader will look at everything anyway.
@@ -102,26 +119,34 @@ fn say(tell: &mpsc::Sender<String>, unit: String) {
     let _ = tell.try_send(unit);
 }
 
-/// The unit and its new active state, if the signal tells one of a unit of ours.
-fn change(message: &Message) -> Option<(String, String)> {
-    let unit = name_of(message.header().path()?.as_str())?;
-    if !unit.starts_with(OURS) || NOT_WATCHED.iter().any(|prefix| unit.starts_with(prefix)) {
-        return None;
-    }
+/// The unit, its object and its new active state, if the signal tells one of a unit of ours.
+fn change(message: &Message) -> Option<(String, OwnedObjectPath, String)> {
+    let header = message.header();
+    let path = header.path()?;
+    let unit = name_of(path.as_str()).filter(|unit| is_watched(unit))?;
     let body = message.body();
     let (interface, mut changed, _): (String, HashMap<String, OwnedValue>, Vec<String>) = body.deserialize().ok()?;
     if interface != UNIT {
         return None;
     }
-    Some((unit, String::try_from(changed.remove("ActiveState")?).ok()?))
+    let active = String::try_from(changed.remove("ActiveState")?).ok()?;
+    Some((unit, OwnedObjectPath::from(path.to_owned()), active))
 }
 
-/// A oneshot service is inactive when its work is done; anything else is not.
-async fn should_run_on(connection: &Connection, message: &Message) -> bool {
-    let Some(path) = message.header().path().map(|path| OwnedObjectPath::from(path.to_owned())) else { return false };
-    let kind = property(connection, &path, "org.freedesktop.systemd1.Service", "Type").await;
-    // A unit that is gone or is no service: a look is cheap, a missed failure is not.
-    kind.ok().and_then(|kind| String::try_from(kind).ok()).is_none_or(|kind| kind != "oneshot")
+fn removal(message: &Message) -> Option<(String, OwnedObjectPath)> {
+    let (unit, path): (String, OwnedObjectPath) = message.body().deserialize().ok()?;
+    is_watched(&unit).then_some((unit, path))
+}
+
+/// A oneshot service is inactive when its work is done; a unit whose file is gone is not missed. Anything
+/// else, and what cannot be asked, is worth a look.
+async fn should_run_on(connection: &Connection, path: &OwnedObjectPath) -> bool {
+    let ask = async |interface, name| {
+        let value = property(connection, path, interface, name).await.ok()?;
+        String::try_from(value).ok()
+    };
+    ask(UNIT, "LoadState").await.as_deref() != Some("not-found")
+        && ask("org.freedesktop.systemd1.Service", "Type").await.as_deref() != Some("oneshot")
 }
 
 /// The unit's name from its object's path, where everything but letters and digits is `_` and two

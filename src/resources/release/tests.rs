@@ -56,6 +56,9 @@ impl World {
             let mut header = tar::Header::new_ustar();
             header.set_size(text.len() as u64);
             header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
             tar.append_data(&mut header, name, text.as_bytes()).unwrap();
         }
         let source = self.source(&format!("app-{version}.tar"), &tar.into_inner().unwrap());

@@ -1,7 +1,6 @@
 use super::*;
 use crate::durable::{self, DurableError};
 use crate::host::PortError;
-use crate::host::nginx::UNIT as NGINX;
 use crate::host::systemd::JOB_FAILED;
 use crate::resources::About;
 
@@ -18,8 +17,6 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
         Change::Disable => host.units.disable(name).await.map_err(host_fault),
         Change::Mask => host.units.mask(name).await.map_err(host_fault),
         Change::Unmask => host.units.unmask(name).await.map_err(host_fault),
-        // The web server knows who has taken its port.
-        Change::Start if name == NGINX => host.web.reload().await.map_err(host_fault),
         Change::Start => host.units.start(name).await.map_err(|error| fault_of(name, error)),
         Change::Restart => host.units.restart(name).await.map_err(|error| fault_of(name, error)),
         Change::Stop => host.units.stop(name).await.map_err(host_fault),
