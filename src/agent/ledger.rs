@@ -165,16 +165,17 @@ impl Ledger {
         target
     }
 
-    /// Condemns the form an instance is asked in. True if that is news and there is something good to go
-    /// back to.
+    /// Condemns the form an instance is asked in, if there is a good one to go back to: without one it is
+    /// tried again. True if that is news.
     pub fn condemn(&mut self, name: &Name, asked: &Instance, reason: &str, at: jiff::Timestamp) -> bool {
         let form = form(asked);
-        if self.condemned.get(name).is_some_and(|c| c.form == form) {
+        let known = self.condemned.get(name).is_some_and(|c| c.form == form);
+        if known || self.good.get(name).is_none_or(|good| good.form == form) {
             return false;
         }
         let (reason, version) = (reason.to_owned(), asked.version.to_string());
         self.condemned.insert(name.clone(), Condemned { form, version, reason, at });
-        self.good.get(name).is_some_and(|good| good.form != form)
+        true
     }
 
     /// Condemns the form asked for by the admin's word. False if there is nothing to go back to.

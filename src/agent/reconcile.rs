@@ -202,10 +202,11 @@ impl Agent {
             rounds += 1;
             if go_back || (passed.unfinished && rounds < ROUNDS) {
                 ledger.store(&self.state, lock)?;
-                earlier.extend(passed.report.lines.into_iter().filter_map(|line| match line.status {
-                    Status::Changed { changes } => Some((line.resource, changes)),
-                    _ => None,
-                }));
+                for line in passed.report.lines {
+                    if let Status::Changed { changes } = line.status {
+                        earlier.entry(line.resource).or_insert_with(Vec::new).extend(changes);
+                    }
+                }
                 continue;
             }
             let mut report = passed.report;

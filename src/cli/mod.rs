@@ -3,6 +3,7 @@
 mod agent;
 mod catalog;
 mod exit;
+mod manual;
 mod print;
 mod progress;
 
@@ -62,9 +63,7 @@ pub fn main() -> Exit {
             clap_complete::generate(shell, &mut Cli::command(), "socle", &mut out);
             print::raw(&out).map(|()| Exit::Converged)
         }
-        Command::Man { directory } => {
-            clap_mangen::generate_to(Cli::command(), directory).map(|()| Exit::Converged).map_err(Into::into)
-        }
+        Command::Man { directory } => manual::write(&directory).map(|()| Exit::Converged),
     };
     match done {
         Ok(exit) => exit,

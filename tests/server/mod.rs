@@ -12,7 +12,7 @@
 //! | `status`, `rollback NAME`, `purge NAME`, `plan-purge NAME` | as on the command line |
 //! | `package NAME WORD` | `unknown`, `absent`, `installed`, or what dpkg calls it when it is broken |
 //! | `unit NAME ENABLED ACTIVE` | a unit of a package |
-//! | `active NAME WORD`, `start UNIT` | as a unit ends, or is started, without the agent |
+//! | `active NAME WORD`, `start UNIT` | as a unit ends, or is started, without the agent; with a database server its databases |
 //! | `mask UNIT`, `fail UNIT CODE`, `heal UNIT` | by hand; its starts fail, or succeed again |
 //! | `task NAME CODE` | from now on this task ends so |
 //! | `probe HOST STATUS`, `probe HOST silent` | from now on the site answers so |
@@ -21,6 +21,9 @@
 //! | `write ENGINE DATABASE TEXT`, `read ENGINE DATABASE` | what the application keeps there |
 //! | `edit PATH TEXT`, `append PATH TEXT`, `remove PATH`, `mode PATH OCTAL` | files by hand |
 //! | `show PATH`, `list PATH` | a file, a directory |
+#![expect(clippy::disallowed_methods, reason = "edits files as a hand does")]
+
+mod apt;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -28,16 +31,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
 use socle::agent::reconcile::{Agent, AgentError, Relay};
 use socle::engine::consequence::{self, Consequence};
 use socle::engine::{Plan, Silent};
-use socle::host::fake::{self, FakeAccounts, FakeDatabases, FakeFetch, FakePackages, FakeProbes, FakeTasks, FakeUnits};
-use socle::host::{Host, PackageState, Packages, PortResult, Progress, Units};
+use socle::host::fake::{self, FakeAccounts, FakeDatabases, FakeFetch, FakeProbes, FakeTasks, FakeUnits};
+use socle::host::{Host, Units};
 use socle::model::Name;
 use socle::model::document::{self, Engine};
 use socle::model::report::{Report, Status};
 use socle::recipe::{Catalog, Facts};
+
+use apt::Apt;
 
 /// What every site says unless told otherwise: a word of each recipe's health gate.
 const BODY: &str = "</html> loginform \"namespaces\" DokuWiki Radicale";
@@ -74,7 +78,13 @@ impl Server {
         }
         let units = Arc::new(FakeUnits::below(root.path()));
         let databases = Arc::new(FakeDatabases::new());
-        let packages = Arc::new(Apt { fake: FakePackages::new(), known: Mutex::default(), units: units.clone() });
+        let servers = databases.clone();
+        units.when_started(move |unit| {
+            if let Some(engine) = served_by(unit) {
+                servers.set_down(engine, false);
+            }
+        });
+        let packages = Arc::new(Apt::new(units.clone()));
         let (tasks, probes, fetch) = (Arc::<FakeTasks>::default(), Arc::<FakeProbes>::default(), Arc::default());
         let host = Host {
             units: units.clone(),
@@ -151,7 +161,12 @@ impl Server {
         match words {
             ["package", name, state] => self.packages.set(name, state),
             ["unit", name, enabled, active] => self.units.set(name, enabled, active),
-            ["active", name, word] => self.units.set_active(name, word),
+            ["active", name, word] => {
+                self.units.set_active(name, word);
+                if let Some(engine) = served_by(name) {
+                    self.databases.set_down(engine, *word != "active");
+                }
+            }
             ["mask", name] => {
                 let file = self.path(&format!("/etc/systemd/system/{name}"));
                 drop(std::fs::remove_file(&file));
@@ -337,6 +352,14 @@ fn engine_of(word: &str) -> Engine {
     serde_json::from_value(word.into()).unwrap()
 }
 
+fn served_by(unit: &str) -> Option<Engine> {
+    match unit {
+        "mariadb.service" => Some(Engine::Mariadb),
+        "postgresql.service" => Some(Engine::Postgresql),
+        _ => None,
+    }
+}
+
 /// Of these, only what does not depend on the sizes the stand-ins make up.
 fn costs(consequences: &[Consequence]) -> String {
     let words = consequences.iter().filter_map(|consequence| match consequence {
@@ -363,60 +386,4 @@ fn ranges(steps: &BTreeSet<usize>) -> String {
         false => format!("{first}-{last}"),
     });
     words.collect::<Vec<_>>().join(" ")
-}
-
-/// Knows every package but those told otherwise; some bring a unit, as on Debian enabled and started.
-struct Apt {
-    fake: FakePackages,
-    known: Mutex<BTreeSet<String>>,
-    units: Arc<FakeUnits>,
-}
-
-impl Apt {
-    fn set(&self, name: &str, state: &str) {
-        let version = || "1".to_owned();
-        let state = match state {
-            "unknown" => PackageState::Unknown { hint: None },
-            "absent" => PackageState::Absent { candidate: version() },
-            "installed" => PackageState::Installed { version: version() },
-            broken => PackageState::Broken { state: broken.to_owned() },
-        };
-        self.known.lock().unwrap().insert(name.to_owned());
-        self.fake.set(name, state);
-    }
-
-    fn unit_of(package: &str) -> Option<String> {
-        match package {
-            "mariadb-server" => Some("mariadb.service".to_owned()),
-            "postgresql" => Some("postgresql.service".to_owned()),
-            "nginx-light" => Some("nginx.service".to_owned()),
-            php if php.starts_with("php") && php.ends_with("-fpm") => Some(format!("{php}.service")),
-            _ => None,
-        }
-    }
-}
-
-#[async_trait]
-impl Packages for Apt {
-    async fn states(&self, names: &BTreeSet<String>) -> PortResult<std::collections::BTreeMap<String, PackageState>> {
-        let unheard: Vec<&String> = names.iter().filter(|name| !self.known.lock().unwrap().contains(*name)).collect();
-        unheard.into_iter().for_each(|name| self.set(name, "absent"));
-        self.fake.states(names).await
-    }
-
-    async fn install(&self, names: &BTreeSet<String>, progress: &dyn Progress) -> PortResult<()> {
-        self.fake.install(names, progress).await?;
-        for unit in names.iter().filter_map(|name| Self::unit_of(name)) {
-            self.units.set(&unit, "enabled", "active");
-        }
-        Ok(())
-    }
-
-    async fn remove(&self, names: &BTreeSet<String>, progress: &dyn Progress) -> PortResult<()> {
-        self.fake.remove(names, progress).await
-    }
-
-    async fn download_size(&self, names: &BTreeSet<String>) -> PortResult<u64> {
-        self.fake.download_size(names).await
-    }
 }

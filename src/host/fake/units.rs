@@ -16,7 +16,11 @@ use crate::model::unit::{INPUTS_DIR, mark_of};
 pub struct FakeUnits {
     root: PathBuf,
     state: Mutex<State>,
+    started: Mutex<Option<WhenStarted>>,
 }
+
+/// What else happens when a unit comes up: a database server begins to answer.
+type WhenStarted = Box<dyn Fn(&str) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -39,7 +43,12 @@ struct Unit {
 
 impl FakeUnits {
     pub fn below(root: &Path) -> Self {
-        Self { root: root.to_owned(), state: Mutex::default() }
+        Self { root: root.to_owned(), state: Mutex::default(), started: Mutex::default() }
+    }
+
+    /// Called with the name of every unit that is started from now on.
+    pub fn when_started(&self, act: impl Fn(&str) + Send + Sync + 'static) {
+        *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
     }
 
     /// A unit of a package, in these states.
@@ -122,6 +131,9 @@ impl FakeUnits {
         let oneshot = file.as_deref().is_some_and(|text| text.contains("Type=oneshot"));
         unit.active = if oneshot { "inactive" } else { "active" }.to_owned();
         drop(state);
+        if let Some(act) = &*self.started.lock().unwrap_or_else(PoisonError::into_inner) {
+            act(name);
+        }
         self.leave_mark(name, file.as_deref());
         Ok(())
     }
