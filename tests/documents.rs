@@ -2,6 +2,8 @@
 //! `CASE.txt` says; everything in `tests/documents/good` and `examples` must be accepted.
 //! A new case is a new file: `UPDATE=1` writes what it is answered, to be read with care.
 
+#![allow(clippy::disallowed_methods, reason = "a test runs programs and writes files")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
