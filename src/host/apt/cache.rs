@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn candidates_are_read() {
         let policy = parse_policy(
-            "nginx-light:\n  Installed: (none)\n  Candidate: 1.26\n  Version table:\n     1.26 500\n        500 http://deb.debian.org/debian trixie/main amd64 Packages\nmail-transport-agent:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n",
+            "nginx-light:\n  Installed: (none)\n  Candidate: 1.26\n  Version table:\n     1.26 500\n        500 http://mirror.example.org/debian trixie/main amd64 Packages\nmail-transport-agent:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n",
         );
         assert_eq!(policy["nginx-light"], Some("1.26".to_owned()));
         assert_eq!(policy["mail-transport-agent"], None);

@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn adds_sizes() {
-        let text = "Reading package lists...\n'http://deb.debian.org/debian/pool/a_1%3a1_amd64.deb' a_1%3a1_amd64.deb 1000 SHA256:00\n'http://x/b.deb' b.deb 234 MD5Sum:00\n";
+        let text = "Reading package lists...\n'http://mirror.example.org/debian/pool/a_1%3a1_amd64.deb' a_1%3a1_amd64.deb 1000 SHA256:00\n'http://x/b.deb' b.deb 234 MD5Sum:00\n";
         assert_eq!(download_size(text), 1234);
         assert_eq!(download_size(""), 0);
     }
