@@ -115,14 +115,21 @@ fn full() -> bool {
     std::env::var("SOCLE_CRASH_FULL").is_ok_and(|full| !full.is_empty())
 }
 
+/// One call among those of a run: the `nth` of its name, as strace counts them.
+#[derive(Debug, Clone)]
+struct Moment {
+    call: String,
+    nth: usize,
+}
+
 /// Every moment of a full run, or about `sample` of them spread evenly.
-fn moments(all: usize, sample: usize) -> Vec<usize> {
-    let stride = if full() { 1 } else { all.div_ceil(sample).max(1) };
-    (1..=all).step_by(stride).collect()
+fn spread(all: Vec<Moment>, sample: usize) -> Vec<Moment> {
+    let stride = if full() { 1 } else { all.len().div_ceil(sample).max(1) };
+    all.into_iter().step_by(stride).collect()
 }
 
 /// Runs each moment on a machine of its own, two at a time.
-fn sweep(scene: Scene, moments: &[usize], one: impl Fn(&Machine, usize) -> String + Sync) {
+fn sweep(scene: Scene, moments: &[Moment], one: impl Fn(&Machine, &Moment) -> String + Sync) {
     let next = AtomicUsize::new(0);
     let hit = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -130,7 +137,7 @@ fn sweep(scene: Scene, moments: &[usize], one: impl Fn(&Machine, usize) -> Strin
             scope.spawn(|| {
                 while let Some(moment) = moments.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let machine = scene.machine();
-                    let what = one(&machine, *moment);
+                    let what = one(&machine, moment);
                     scene.must_converge(&machine, &what);
                     hit.fetch_add(1, Ordering::Relaxed);
                 }
@@ -142,24 +149,32 @@ fn sweep(scene: Scene, moments: &[usize], one: impl Fn(&Machine, usize) -> Strin
     assert!(moments.len() >= 5, "too few moments to say anything: {}", moments.len());
 }
 
-/// How often an undisturbed apply makes one of these calls.
-fn count(scene: Scene, calls: &str) -> usize {
+/// The calls of these names an undisturbed apply makes, in their order.
+fn calls(scene: Scene, names: &str) -> Vec<Moment> {
     let machine = scene.machine();
-    let trace = format!("trace={calls}");
+    let trace = format!("trace={names}");
     machine
         .run(&["strace", "-qq", "-o", "/root/calls", "-e", &trace, "socle", "agent", "apply", scene.document])
         .expect(0);
-    machine.read("/root/calls").lines().filter(|line| !line.contains("+++") && !line.contains("---")).count()
+    let mut seen = std::collections::BTreeMap::new();
+    let text = machine.read("/root/calls");
+    let made = text.lines().filter(|line| !line.contains("+++") && !line.contains("---"));
+    made.filter_map(|line| line.split_once('('))
+        .map(|(call, _)| {
+            let nth = seen.entry(call.to_owned()).or_insert(0);
+            *nth += 1;
+            Moment { call: call.to_owned(), nth: *nth }
+        })
+        .collect()
 }
 
 /// The journal alone uses fdatasync, once an entry.
 fn killed_at_journal_entries(scene: Scene) {
-    let entries = count(scene, "fdatasync");
-    let moments: Vec<usize> = (1..=entries).collect();
-    sweep(scene, &moments, |machine, n| {
-        let done = scene.strace(machine, &format!("fdatasync:signal=SIGKILL:when={n}"));
-        assert_ne!(done.code, 0, "the apply was not killed at entry {n}");
-        format!("a kill at journal entry {n} of {entries}")
+    let entries = calls(scene, "fdatasync");
+    sweep(scene, &entries, |machine, entry| {
+        let done = scene.strace(machine, &format!("fdatasync:signal=SIGKILL:when={}", entry.nth));
+        assert_ne!(done.code, 0, "the apply was not killed at entry {}", entry.nth);
+        format!("a kill at journal entry {} of {}", entry.nth, entries.len())
     });
 }
 
@@ -167,10 +182,10 @@ const MUTATING: &str =
     "write,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,symlink,symlinkat,fsync,fchown,fchmod";
 
 fn killed_at_calls(scene: Scene) {
-    let all = count(scene, MUTATING);
-    sweep(scene, &moments(all, 12), |machine, n| {
-        scene.strace(machine, &format!("{MUTATING}:signal=SIGKILL:when={n}"));
-        format!("a kill at mutating call {n} of {all}")
+    let moments = spread(calls(scene, MUTATING), 12);
+    sweep(scene, &moments, |machine, Moment { call, nth }| {
+        scene.strace(machine, &format!("{call}:signal=SIGKILL:when={nth}"));
+        format!("a kill at {call} number {nth}")
     });
 }
 
@@ -179,13 +194,11 @@ fn killed_at_calls(scene: Scene) {
 const FILLING: &str = "rename,renameat,renameat2,mkdir,mkdirat,symlink,symlinkat,fsync,fdatasync";
 
 fn disk_full_at_calls(scene: Scene) {
-    let all = count(scene, FILLING);
-    sweep(scene, &moments(all, 8), |machine, n| {
-        let done = scene.strace(machine, &format!("{FILLING}:error=ENOSPC:when={n}+"));
-        // Past the last such call of this run nothing fails, and it is rightly done.
-        assert!(n + 3 > all || done.code != 0, "an apply that could not write said it was done");
+    let moments = spread(calls(scene, FILLING), 8);
+    sweep(scene, &moments, |machine, Moment { call, nth }| {
+        let done = scene.strace(machine, &format!("{call}:error=ENOSPC:when={nth}+"));
         assert_ne!(done.code, 101, "a panic:\n{}", done.stderr);
-        format!("a full disk from call {n} of {all} on")
+        format!("a full disk from {call} number {nth} on")
     });
 }
 
@@ -197,10 +210,10 @@ fn power_cuts(scene: Scene, how_many: u32) {
         machine.socle(&["agent", "apply", scene.document]).expect(0);
         begun.elapsed()
     };
-    let moments: Vec<usize> = (0..how_many as usize).collect();
+    let moments: Vec<Moment> = (0..how_many as usize).map(|nth| Moment { call: "cut".into(), nth }).collect();
     // Not random but spread: the same share of the run at each turn, whatever the machine's speed.
-    sweep(scene, &moments, |machine, n| {
-        let at = whole * (2 * n as u32 + 1) / (2 * how_many);
+    sweep(scene, &moments, |machine, moment| {
+        let at = whole * (2 * moment.nth as u32 + 1) / (2 * how_many);
         let mut apply = machine.start(&["socle", "agent", "apply", scene.document]);
         let started = Instant::now();
         while started.elapsed() < at && apply.try_wait().is_ok_and(|done| done.is_none()) {
