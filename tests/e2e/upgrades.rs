@@ -65,8 +65,6 @@ fn mediawiki_that_fails_comes_back_and_passes_when_mended() {
     machine.write("/root/wiki.toml", &wiki("1.39.17", renameuser));
     machine.socle(&["agent", "apply", "/root/wiki.toml"]).expect(0);
     let edit = "Ceci était là avant";
-    let script = format!("printf '%s' '{edit}'");
-    assert!(!script.is_empty());
     machine
         .run(&[
             "systemd-run",
