@@ -12,8 +12,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("recipe", &["model", "resources"]),
     ("resources", &["model", "durable", "host"]),
     ("engine", &["model", "durable", "host", "recipe", "resources"]),
-    ("agent", &["model", "durable", "host", "recipe", "resources", "engine"]),
-    ("cli", &["model", "host", "recipe", "resources", "engine", "agent", "durable", "telemetry"]),
+    ("wire", &["model", "engine"]),
+    ("agent", &["model", "durable", "host", "recipe", "resources", "engine", "wire"]),
+    ("controller", &["model", "durable", "engine", "recipe", "wire"]),
+    ("cli", &["model", "host", "recipe", "resources", "engine", "agent", "controller", "durable", "wire", "telemetry"]),
     ("telemetry", &[]),
 ];
 

@@ -6,11 +6,13 @@
 //! | resource and its kind | [`id::ResourceId`], [`id::Kind`] |
 //! | unit of systemd, typed and rendered | [`unit`] |
 //! | report of a pass | [`report`] |
+//! | how far a fleet server has come | [`fleet`] |
 //! | problem in something a user wrote | [`problem`] |
 
 pub mod content;
 pub mod digest;
 pub mod document;
+pub mod fleet;
 pub mod id;
 pub mod problem;
 pub mod report;
