@@ -4,3 +4,5 @@
 //! Start reading at [`daemon`].
 
 pub mod authority;
+pub mod compose;
+pub mod store;
