@@ -12,9 +12,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("recipe", &["model", "resources"]),
     ("resources", &["model", "durable", "host"]),
     ("engine", &["model", "durable", "host", "recipe", "resources"]),
-    ("wire", &["model", "engine"]),
+    ("wire", &["model"]),
     ("agent", &["model", "durable", "host", "recipe", "resources", "engine", "wire"]),
-    ("controller", &["model", "durable", "engine", "recipe", "wire"]),
+    ("controller", &["model", "durable", "recipe", "wire"]),
     ("cli", &["model", "host", "recipe", "resources", "engine", "agent", "controller", "durable", "wire", "telemetry"]),
     ("telemetry", &[]),
 ];

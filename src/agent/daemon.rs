@@ -1,8 +1,8 @@
 //! The daemon: reconciles what was accepted at start, on a timer, and when a unit of ours fails; and opens
 //! the local door.
 //!
-//! One worker does one thing at a time; connections wait in a bounded queue. It ends between two things,
-//! and what it leaves undone the next start takes up.
+//! One worker does one thing at a time; connections wait in a bounded queue. It ends between two things if
+//! it can, and what it leaves undone the next start takes up.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,6 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Ledger;
 use super::door::{self, Reply, Request};
@@ -32,6 +33,10 @@ pub enum DaemonError {
 /// Requests that may wait while another is worked on. More are told that the agent is busy.
 const WAITING: usize = 8;
 
+/// What is being done when we are asked to end may go on this long. It may never end by itself: a package
+/// manager that upgrades us waits for our restart, and we wait for it.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// One request on its way to the worker.
 struct Job {
     request: Request,
@@ -39,8 +44,7 @@ struct Job {
 }
 
 pub async fn run(agent: Agent) -> Result<(), DaemonError> {
-    let mut stop = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    let stopping = stopping()?;
     let listener = listen(&agent.host.path(door::SOCKET))?;
     let (jobs, mut queue) = mpsc::channel(WAITING);
     let door = tokio::spawn(open_door(listener, jobs));
@@ -51,20 +55,48 @@ pub async fn run(agent: Agent) -> Result<(), DaemonError> {
     notify(&[sd_notify::NotifyState::Ready]);
     loop {
         tokio::select! {
-            // Each arm is cancel-safe: a tick, a received value or a signal is taken whole or not at all.
-            _ = stop.recv() => break,
-            _ = interrupt.recv() => break,
-            Some(job) = queue.recv() => serve(&agent, job).await,
-            _ = tick.tick() => look(&agent, false).await,
+            // Each arm is cancel-safe: a tick or a received value is taken whole or not at all.
+            () = stopping.cancelled() => break,
+            Some(job) = queue.recv() => until_overdue(&stopping, serve(&agent, job)).await,
+            _ = tick.tick() => until_overdue(&stopping, look(&agent, false)).await,
             Some(unit) = failures.next() => {
                 tracing::warn!(unit, "a unit failed");
-                look(&agent, true).await;
+                until_overdue(&stopping, look(&agent, true)).await;
             }
         }
     }
     notify(&[sd_notify::NotifyState::Stopping]);
     door.abort();
     Ok(())
+}
+
+/// Cancelled when we are asked to end.
+fn stopping() -> Result<CancellationToken, DaemonError> {
+    let mut stop = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    let stopping = CancellationToken::new();
+    let told = stopping.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = stop.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(stopping)
+}
+
+/// Does the work to its end, or until [`GRACE`] after we are asked to end. To break it off is less than a
+/// kill, which it stands at any instant.
+async fn until_overdue(stopping: &CancellationToken, work: impl Future<Output = ()>) {
+    let overdue = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = overdue => tracing::warn!("ends in the middle of a pass, which the next start takes up"),
+    }
 }
 
 fn listen(path: &Path) -> Result<UnixListener, DaemonError> {

@@ -5,8 +5,11 @@
 
 pub mod config;
 pub mod daemon;
+mod dial;
 pub mod door;
+pub mod enrolment;
 pub mod ledger;
+pub mod outbox;
 mod purge;
 pub mod real;
 pub mod reconcile;

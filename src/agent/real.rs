@@ -37,11 +37,12 @@ pub enum SetupError {
 pub fn agent(root: &Path, state: &Path) -> Result<Agent, SetupError> {
     let config = Config::load(root.join("etc/socle/agent.toml"))?;
     let program = std::env::current_exe().map_err(SetupError::Program)?;
-    let units: Arc<dyn Units> = Arc::new(Systemd::new());
+    let systemd = Systemd::new();
+    let units: Arc<dyn Units> = Arc::new(systemd.clone());
     let progress = Arc::new(Relay::default());
     let host = Host {
         root: root.to_owned(),
-        packages: Arc::new(Apt::new(Default::default())),
+        packages: Arc::new(Apt::new(systemd, Default::default())),
         accounts: Arc::new(SystemAccounts::new(root)),
         databases: Arc::new(Sql::new(root.to_owned())),
         web: Arc::new(Nginx::new(units.clone(), program.clone())),

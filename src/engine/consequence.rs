@@ -1,59 +1,14 @@
 //! What a plan costs, for the person who reads it before it is done.
 
-use serde::{Deserialize, Serialize};
-
 use super::plan::{Plan, Step};
 use crate::host::Host;
 use crate::model::ResourceId;
 use crate::model::report::ErrorReport;
+use crate::resources::AnyChange;
 use crate::resources::release::Origin;
-use crate::resources::{AnyChange, Phase};
 use crate::resources::{database, directory, package, release, service, setup};
 
-/// A plan as it is shown and printed as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Preview {
-    pub steps: Vec<PreviewStep>,
-    pub refused: Vec<(ResourceId, ErrorReport)>,
-    pub unknown: Vec<(ResourceId, ErrorReport)>,
-    /// Instances that are held at another version than asked for, and why.
-    pub notes: Vec<String>,
-}
-
-impl Preview {
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty() && self.refused.is_empty() && self.unknown.is_empty()
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PreviewStep {
-    pub on: Vec<ResourceId>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    pub phase: Phase,
-    pub change: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub consequences: Vec<Consequence>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub blocked_by: Option<ResourceId>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "consequence", rename_all = "kebab-case")]
-pub enum Consequence {
-    /// `None`: the server does not say how much.
-    Download {
-        bytes: Option<u64>,
-    },
-    Restart,
-    /// Not served until it is started again later in the same pass.
-    Downtime,
-    /// Cannot be undone by putting files back; a dump is taken before.
-    PointOfNoReturn,
-    /// Data is removed for good.
-    Destroys,
-}
+pub use crate::model::preview::{Consequence, Preview, PreviewStep};
 
 /// Asks the host only for the sizes of downloads.
 pub async fn preview(host: &Host, plan: &Plan, notes: Vec<String>) -> Preview {

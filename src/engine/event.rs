@@ -1,48 +1,6 @@
-//! What a watcher of a pass is told while it runs: the terminal, or a client of the local door.
+//! Who is told of a pass while it runs: the terminal, a client of the local door, the controller.
 
-use serde::{Deserialize, Serialize};
-
-use crate::model::report::ErrorReport;
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-pub enum Event {
-    /// Looking at the host.
-    Observing {
-        resources: usize,
-    },
-    Planned {
-        steps: usize,
-    },
-    Started {
-        step: usize,
-        of: usize,
-        on: String,
-        change: String,
-    },
-    Finished {
-        step: usize,
-        on: String,
-        outcome: Finished,
-    },
-    /// A line from a long act.
-    Said {
-        text: String,
-    },
-    /// Bytes of a download.
-    Bytes {
-        done: u64,
-        total: Option<u64>,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "result", rename_all = "kebab-case")]
-pub enum Finished {
-    Done,
-    Failed { error: ErrorReport },
-    Blocked { by: String },
-}
+pub use crate::model::event::{Event, Finished};
 
 /// Receives events. Must not block for long: the pass waits for it.
 pub trait Events: Send + Sync {

@@ -38,6 +38,10 @@ impl Digest {
         Self(hasher.finalize().into())
     }
 
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first 12 digits: enough to tell two apart on a screen.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()

@@ -5,15 +5,17 @@
 //! | document, as written and valid | [`document`] |
 //! | resource and its kind | [`id::ResourceId`], [`id::Kind`] |
 //! | unit of systemd, typed and rendered | [`unit`] |
-//! | report of a pass | [`report`] |
+//! | plan as it is shown; events and report of a pass | [`preview`], [`event`], [`report`] |
 //! | how far a fleet server has come | [`fleet`] |
 //! | problem in something a user wrote | [`problem`] |
 
 pub mod content;
 pub mod digest;
 pub mod document;
+pub mod event;
 pub mod fleet;
 pub mod id;
+pub mod preview;
 pub mod problem;
 pub mod report;
 pub mod unit;

@@ -16,6 +16,7 @@ pub mod setup;
 pub mod site;
 
 mod any;
+pub use crate::model::preview::Phase;
 pub use any::{AnyChange, AnyDesired, AnyObserved, apply, diff, list, observe};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,22 +66,6 @@ pub enum Diff<C> {
 
 impl<C> Diff<C> {
     pub const IN_SYNC: Self = Diff::Changes(Vec::new());
-}
-
-/// When a change is made. A pass goes through the phases in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// Slow, fallible, invisible: packages, downloads, unpacking, accounts, databases, dumps.
-    Stage,
-    /// Stops what must stand still before its ground moves.
-    Withdraw,
-    /// Short and visible: configuration, the `current` link, migrations, restarts, sites.
-    Switch,
-    /// The health gate: does it answer as the recipe says?
-    Prove,
-    /// Removes what nothing refers to any more.
-    Retire,
 }
 
 /// Why a change failed, and about what that speaks.

@@ -1,1 +1,21 @@
-//! What goes between a controller and its agents: the join token, signed documents, messages, TLS.
+//! What goes between a controller and its agents.
+//!
+//! Owns: the join token, keys and signed documents, the messages and their frames, TLS. Never: decides
+//! what is pushed or accepted; opens a file or a socket of its own. Start reading at [`message`].
+//!
+//! One port, TLS 1.3. What a client may say is chosen by the ALPN protocol (RFC 7301) of its handshake:
+//! [`tls::AGENT`] demands a client certificate, [`tls::ENROL`] allows one call, [`enrol::Call`]. Then
+//! length-delimited JSON ([`frame`]) both ways.
+
+pub mod enrol;
+pub mod envelope;
+pub mod frame;
+pub mod key;
+pub mod message;
+pub mod seal;
+pub mod tls;
+pub mod token;
+
+pub use envelope::{Envelope, Payload, Purpose};
+pub use key::{PublicKey, SigningKey};
+pub use token::JoinToken;

@@ -7,6 +7,7 @@
 //! Rejected: the typed lists of `systemd_zbus`, whose enums know neither `alias` nor `generated` (see
 //! [`bus`]).
 
+mod apart;
 mod bus;
 mod job;
 mod journal;
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use systemd_zbus::ManagerProxy;
 
+pub use self::apart::Apart;
 use self::bus::Bus;
 use self::job::Act;
 pub use self::journal::journal_tail;

@@ -1,0 +1,45 @@
+//! What a watcher of a pass is told while it runs.
+
+use serde::{Deserialize, Serialize};
+
+use super::report::ErrorReport;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// Looking at the host.
+    Observing {
+        resources: usize,
+    },
+    Planned {
+        steps: usize,
+    },
+    Started {
+        step: usize,
+        of: usize,
+        on: String,
+        change: String,
+    },
+    Finished {
+        step: usize,
+        on: String,
+        outcome: Finished,
+    },
+    /// A line from a long act.
+    Said {
+        text: String,
+    },
+    /// Bytes of a download.
+    Bytes {
+        done: u64,
+        total: Option<u64>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub enum Finished {
+    Done,
+    Failed { error: ErrorReport },
+    Blocked { by: String },
+}
