@@ -5,3 +5,4 @@
 
 pub mod authority;
 pub mod compose;
+pub mod store;
