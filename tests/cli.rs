@@ -102,8 +102,11 @@ fn what_it_does_not_know_ends_with_2_and_prints_nothing() {
 #[test]
 fn a_good_document_is_said_to_be_so() {
     let state = tempfile::tempdir().unwrap();
-    for example in std::fs::read_dir(repository().join("examples")).unwrap() {
-        let file = format!("examples/{}", example.unwrap().file_name().to_str().unwrap());
+    for example in std::fs::read_dir(repository().join("examples")).unwrap().map(Result::unwrap) {
+        if example.path().is_dir() {
+            continue;
+        }
+        let file = format!("examples/{}", example.file_name().to_str().unwrap());
         assert_eq!(stdout(agent(state.path()).args(["check", &file])), format!("{file}: no problem found\n"));
     }
     assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0, "a check writes nothing");
@@ -130,6 +133,39 @@ fn a_bad_document_is_2_with_all_problems_on_standard_error() {
     let problems = told["problems"].as_array().unwrap();
     assert!(!problems.is_empty());
     assert!(problems.iter().all(|problem| problem["reason"].is_string() && problem["line"].is_u64()), "{told}");
+}
+
+#[test]
+fn a_fleet_is_checked_without_a_controller() {
+    let check = ["fleet", "check"];
+    let said = stdout(socle().args(check).arg("examples/fleet"));
+    assert_eq!(said, "sol: no problem found; 2 server(s), 2 instance(s)\n");
+    let told: serde_json::Value =
+        serde_json::from_str(&stdout(socle().args(check).args(["examples/fleet/", "--json"]))).unwrap();
+    assert!(told["documents"]["ks2"].as_str().unwrap().contains("[instances.wiki]"), "{told}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &[u8]| {
+        let path = directory.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let refused = |said: &str| {
+        socle().args(check).arg(directory.path()).assert().code(2).stdout(is_empty()).stderr(contains(said));
+    };
+    refused("there is no `fleet.toml`");
+    write("fleet.toml", b"schema = 1\nname = \"sol\"\n");
+    write("servers/ks1.toml", b"");
+    write(".git/objects/01", b"\xff\xfe");
+    write(
+        "instances/blog.toml",
+        b"server = \"ks1\"\nrecipe = \"wordpres\"\nversion = \"1\"\ndomain = \"b.example.org\"\n",
+    );
+    let place = directory.path().join("instances/blog.toml");
+    refused(&format!("{}:2:10: there is no recipe `wordpres`", place.display()));
+    write("members/logo.png", b"\x89PNG\xff");
+    refused("logo.png:1:1: this file is no text");
+    socle().args(check).arg("no/such/directory").assert().code(1).stderr(contains("cannot read `no/such/directory`"));
 }
 
 #[test]
@@ -207,6 +243,7 @@ fn the_catalog() {
 #[test]
 fn the_schema_is_the_published_one() {
     assert_eq!(stdout(socle().arg("schema")), read("schema/document.schema.json"));
+    assert_eq!(stdout(socle().args(["schema", "--fleet"])), read("schema/fleet.schema.json"));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 mod agent;
 mod catalog;
+mod directory;
 mod exit;
+mod fleet;
 mod manual;
 mod print;
 mod progress;
@@ -33,11 +35,18 @@ enum Command {
     /// Bring this server to its desired state, and look after it
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Bring all servers of a fleet to their desired state
+    #[command(subcommand)]
+    Fleet(fleet::FleetCommand),
     /// The applications that can be installed
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
     /// Print the JSON Schema of a document
-    Schema,
+    Schema {
+        /// Of the files of a fleet's directory instead, by the place of the file
+        #[arg(long)]
+        fleet: bool,
+    },
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
     /// Write the man pages into a directory
@@ -57,7 +66,11 @@ pub fn main() -> Exit {
     let done = match cli.command {
         Command::Agent(command) => agent::run(command, &cli.state, cli.json),
         Command::Catalog(command) => catalog::run(&command, cli.json),
-        Command::Schema => print::json(&crate::model::document::schema()).map(|()| Exit::Converged),
+        Command::Fleet(command) => fleet::run(command, cli.json),
+        Command::Schema { fleet: false } => print::json(&crate::model::document::schema()).map(|()| Exit::Converged),
+        Command::Schema { fleet: true } => {
+            print::json(&crate::controller::compose::schemas()).map(|()| Exit::Converged)
+        }
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "socle", &mut out);
