@@ -117,7 +117,13 @@ async fn enrol(controller: &Controller, call: &Call, over: &Exporter) -> Result<
         Proof::Recovery { sequence } => {
             let server = by_identity(controller, call).await?;
             let by = By::new(format!("server:{}", server.name), now);
-            controller.store.advance_recovery(&server.name, *sequence, &by).await?;
+            if let Err(error) = controller.store.advance_recovery(&server.name, *sequence, &by).await {
+                if matches!(error, RecoveryError::Outdated { .. }) {
+                    let text = format!("{error}: there may be a copy of this server");
+                    controller.store.raise_alarm(Some(&server.name), "recovery.outdated", &text, now).await?;
+                }
+                return Err(error.into());
+            }
             server
         }
     };
