@@ -64,7 +64,7 @@ pub struct UnitState {
     /// `GetUnitFileState`; empty if there is no unit file.
     pub enabled: String,
     pub need_reload: bool,
-    /// Since when it is in this state, Unix microseconds; 0 if never.
+    /// Since when it runs, or is in this state; Unix microseconds; 0 if never.
     pub since_us: u64,
     /// `MemoryCurrent`, bytes.
     pub memory: Option<u64>,
