@@ -6,11 +6,14 @@
 pub mod config;
 pub mod daemon;
 pub mod door;
+mod learn;
 pub mod ledger;
 mod purge;
 pub mod real;
 pub mod reconcile;
+pub mod relay;
 pub mod secrets;
 pub mod status;
+mod target;
 
 pub use ledger::Ledger;

@@ -52,11 +52,12 @@ async fn look(
     .await?;
     let read_us = booted_us.max(reloaded_us);
     let mut in_memory: HashMap<String, ListedUnit> = in_memory.into_iter().map(|unit| (unit.0.clone(), unit)).collect();
-    let each = names.iter().map(|name| {
+    let mut each = Vec::with_capacity(names.len());
+    for name in names {
         let (unit, disk) = (in_memory.remove(name), links.get(name));
         let asking = Asking { connection: &connection, lists: &lists, read_us };
-        async move { Ok::<_, Error>((name.clone(), asking.one(name, unit, disk).await?)) }
-    });
+        each.push(async move { Ok::<_, Error>((name.clone(), asking.one(name, unit, disk).await?)) });
+    }
     stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await
 }
 
