@@ -162,8 +162,7 @@ fn status(id: &ResourceId, first: &Plan, outcomes: &BTreeMap<StepId, Outcome>, l
             return Status::Blocked { by: by.clone() };
         }
     }
-    let pending: Vec<String> =
-        left.steps.iter().filter(|step| step.on.contains(id)).map(Step::told_of_each).collect();
+    let pending: Vec<String> = left.steps.iter().filter(|step| step.on.contains(id)).map(Step::told_of_each).collect();
     if !pending.is_empty() {
         return Status::Pending { changes: pending };
     }

@@ -91,6 +91,7 @@ pub trait Units: Send + Sync {
     async fn restart(&self, name: &str) -> PortResult<()>;
     async fn reload(&self, name: &str) -> PortResult<()>;
     async fn stop(&self, name: &str) -> PortResult<()>;
+    /// Like the next three: systemd reads its unit files again before the next question or start.
     async fn enable(&self, name: &str) -> PortResult<()>;
     async fn disable(&self, name: &str) -> PortResult<()>;
     async fn mask(&self, name: &str) -> PortResult<()>;

@@ -14,6 +14,8 @@
 //! 4. While data is migrated or brought back, the instance's services stand still: they are stopped in
 //!    Withdraw, timers and sockets before what they start, and started again in Switch.
 //! 5. The package installations of a pass are one run of apt.
+//! 6. Units are enabled behind the rest of the Switch: from then on systemd takes every unit for changed, and
+//!    one reading of its files serves all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -220,9 +222,14 @@ impl<'a> Draft<'a> {
                 _ => (1, r),
             });
             let orphan_order = if rank.0 == 0 { orphan_order(id) } else { 0 };
-            // Rule 4: a dump waits for the instance's services to stand still.
-            let dump_last = usize::from(l.phase == Phase::Withdraw && id.kind == Kind::Setup);
-            (l.phase, dump_last, rank, orphan_order, id.clone(), l.nth)
+            let last = match l.phase {
+                // Rule 4: a dump waits for the instance's services to stand still.
+                Phase::Withdraw => id.kind == Kind::Setup,
+                // Rule 6.
+                Phase::Switch => matches!(l.change, AnyChange::Service(service::Change::Enable)),
+                Phase::Stage | Phase::Prove | Phase::Retire => false,
+            };
+            (l.phase, last, rank, orphan_order, id.clone(), l.nth)
         };
         self.loose.sort_by_cached_key(place);
 
@@ -286,8 +293,7 @@ impl<'a> Draft<'a> {
     ) -> Option<ResourceId> {
         let serves = |on: &ResourceId| matches!(on.kind, Kind::Service | Kind::Site);
         let spared = |b: &ResourceId| b.kind == Kind::Database && self.unknown.contains_key(b);
-        let by_need =
-            bad.iter().find(|b| l.on.iter().any(|on| ancestors.has(on, b) && !(serves(on) && spared(b))));
+        let by_need = bad.iter().find(|b| l.on.iter().any(|on| ancestors.has(on, b) && !(serves(on) && spared(b))));
         let by_owner = || {
             let owner = l.owner.as_deref().filter(|owner| l.phase > Phase::Stage && moving.contains(owner))?;
             let of_owner = |id: &ResourceId| self.index.get(id).is_some_and(|w| w.owner.as_deref() == Some(owner));
