@@ -1,10 +1,9 @@
 //! The daemon: reconciles what was accepted at start, on a timer, and when a unit of ours fails; and opens
 //! the local door.
 //!
-//! One worker does one thing at a time; connections wait in a bounded queue. It ends between two things,
-//! and what it leaves undone the next start takes up.
+//! One worker does one thing at a time; connections wait in a bounded queue. It ends between two things if
+//! it can, and what it leaves undone the next start takes up.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +13,17 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Ledger;
+use super::delivery::Delivered;
 use super::door::{self, Reply, Request};
+use super::link_door::{self, Link, Progress};
 use super::reconcile::{Agent, AgentError};
 use crate::engine::{Event, Events, Silent};
 use crate::model::report::Report;
+use crate::wire::envelope::Envelope;
+use crate::wire::message::FromAgent;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -32,6 +36,10 @@ pub enum DaemonError {
 /// Requests that may wait while another is worked on. More are told that the agent is busy.
 const WAITING: usize = 8;
 
+/// What is being done when we are asked to end may go on this long. It may never end by itself: a package
+/// manager that upgrades us waits for our restart, and we wait for it.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// One request on its way to the worker.
 struct Job {
     request: Request,
@@ -39,11 +47,14 @@ struct Job {
 }
 
 pub async fn run(agent: Agent) -> Result<(), DaemonError> {
-    let mut stop = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
-    let listener = listen(&agent.host.path(door::SOCKET))?;
+    let stopping = stopping()?;
+    let agent = Arc::new(agent);
+    let listener = listen(&agent.host.path(door::SOCKET), door::GROUP)?;
+    let for_link = listen(&agent.host.path(link_door::SOCKET), link_door::GROUP)?;
     let (jobs, mut queue) = mpsc::channel(WAITING);
     let door = tokio::spawn(open_door(listener, jobs));
+    let link = Link::default();
+    let link_door = tokio::spawn(link.clone().open(for_link, agent.clone()));
 
     let mut tick = tokio::time::interval(Duration::from_secs(agent.interval_s.into()));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -51,39 +62,55 @@ pub async fn run(agent: Agent) -> Result<(), DaemonError> {
     notify(&[sd_notify::NotifyState::Ready]);
     loop {
         tokio::select! {
-            // Each arm is cancel-safe: a tick, a received value or a signal is taken whole or not at all.
-            _ = stop.recv() => break,
-            _ = interrupt.recv() => break,
-            Some(job) = queue.recv() => serve(&agent, job).await,
-            _ = tick.tick() => look(&agent, false).await,
+            // Each arm is cancel-safe: a tick or a received value is taken whole or not at all.
+            () = stopping.cancelled() => break,
+            envelope = link.document() => until_overdue(&stopping, deliver(&agent, &link, &envelope)).await,
+            Some(job) = queue.recv() => until_overdue(&stopping, serve(&agent, job)).await,
+            _ = tick.tick() => until_overdue(&stopping, look(&agent, false)).await,
             Some(unit) = failures.next() => {
                 tracing::warn!(unit, "a unit failed");
-                look(&agent, true).await;
+                until_overdue(&stopping, look(&agent, true)).await;
             }
         }
+        link.outbox_grew();
     }
     notify(&[sd_notify::NotifyState::Stopping]);
     door.abort();
+    link_door.abort();
     Ok(())
 }
 
-fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
-    let failed = |error| DaemonError::Listen(path.display().to_string(), error);
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(failed)?;
+/// Cancelled when we are asked to end.
+fn stopping() -> Result<CancellationToken, DaemonError> {
+    let mut stop = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    let stopping = CancellationToken::new();
+    let told = stopping.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = stop.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(stopping)
+}
+
+/// Does the work to its end, or until [`GRACE`] after we are asked to end. To break it off is less than a
+/// kill, which it stands at any instant.
+async fn until_overdue(stopping: &CancellationToken, work: impl Future<Output = ()>) {
+    let overdue = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = overdue => tracing::warn!("ends in the middle of a pass, which the next start takes up"),
     }
-    // Ours from an earlier run: the host lock, not the socket, keeps two agents apart.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    // The group is made by the package; without it only root comes in.
-    if let Ok(Some(group)) = nix::unistd::Group::from_name("socle") {
-        nix::unistd::chown(path, None, Some(group.gid)).map_err(|error| failed(error.into()))?;
-    }
-    Ok(listener)
+}
+
+fn listen(path: &Path, group: &str) -> Result<UnixListener, DaemonError> {
+    link_door::listen(path, group).map_err(|error| DaemonError::Listen(path.display().to_string(), error))
 }
 
 async fn open_door(listener: UnixListener, jobs: mpsc::Sender<Job>) {
@@ -154,6 +181,28 @@ async fn serve(agent: &Agent, job: Job) {
     }
 }
 
+/// Takes a document of the controller and brings it about. The answer leaves before the pass begins.
+async fn deliver(agent: &Agent, link: &Link, envelope: &Envelope) {
+    let news = match agent.deliver(envelope) {
+        Delivered::Accepted { position, news } => {
+            link.tell(FromAgent::Accepted { position });
+            news
+        }
+        Delivered::Refused { mark, error, problems } => {
+            link.tell(FromAgent::Refused { mark, error, problems });
+            false
+        }
+    };
+    link.outbox_grew();
+    if !news {
+        return;
+    }
+    status("applying a document of the controller");
+    let told: Arc<dyn Events> = Arc::new(Progress::new(link.clone()));
+    let _given = agent.progress.to(told.clone());
+    tell(agent.reconcile(&told).await.map(Some));
+}
+
 /// Events of one request. Unbounded, but a pass makes a few hundred at most.
 struct Told(mpsc::UnboundedSender<Event>);
 
@@ -174,12 +223,20 @@ async fn answer(stream: &mut UnixStream, reply: &Reply) {
 /// Brings about what was accepted, or only looks, as the document's policy says.
 async fn look(agent: &Agent, now: bool) {
     match agent.tend(&Silent, now).await {
-        Ok(Some(report)) => say(&report),
         Ok(None) | Err(AgentError::NothingAccepted) => {
             if Ledger::load(&agent.state).is_ok_and(|ledger| ledger.accepted.is_none()) {
                 status("waiting for a document");
             }
         }
+        outcome => tell(outcome),
+    }
+}
+
+/// To the journal and `systemctl status`.
+fn tell(outcome: Result<Option<Report>, AgentError>) {
+    match outcome {
+        Ok(Some(report)) => say(&report),
+        Ok(None) => {}
         Err(error) => {
             let report = error.report();
             tracing::error!(code = report.code, hint = report.hint, "{report}");

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::{Config, ConfigError};
-use super::reconcile::{Agent, Relay};
+use super::reconcile::Agent;
+use super::relay::Relay;
 use crate::host::accounts::SystemAccounts;
 use crate::host::apt::Apt;
 use crate::host::archive::UnpackChild;
@@ -37,11 +38,12 @@ pub enum SetupError {
 pub fn agent(root: &Path, state: &Path) -> Result<Agent, SetupError> {
     let config = Config::load(root.join("etc/socle/agent.toml"))?;
     let program = std::env::current_exe().map_err(SetupError::Program)?;
-    let units: Arc<dyn Units> = Arc::new(Systemd::new());
+    let systemd = Systemd::new();
+    let units: Arc<dyn Units> = Arc::new(systemd.clone());
     let progress = Arc::new(Relay::default());
     let host = Host {
         root: root.to_owned(),
-        packages: Arc::new(Apt::new(Default::default())),
+        packages: Arc::new(Apt::new(systemd, Default::default())),
         accounts: Arc::new(SystemAccounts::new(root)),
         databases: Arc::new(Sql::new(root.to_owned())),
         web: Arc::new(Nginx::new(units.clone(), program.clone())),
@@ -112,11 +114,11 @@ fn facts(root: &Path) -> Result<Facts, SetupError> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the clock")]
-fn now() -> jiff::Timestamp {
+pub fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
 /// A kernel that gives no random bytes is not one to make secrets on.
-fn random(bytes: &mut [u8]) {
+pub fn random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the kernel gives random bytes (getrandom(2))");
 }

@@ -29,9 +29,8 @@ pub struct Command {
     stdin: Input,
     identity: Option<(u32, u32)>,
     cwd: Option<PathBuf>,
-    timeout: Option<Duration>,
+    timeout: Duration,
     capture: Capture,
-    survives: bool,
     dies: bool,
 }
 
@@ -49,8 +48,6 @@ enum Capture {
     Whole(usize),
     /// Only the last bytes are kept.
     Tail(usize),
-    /// Both streams go to this file and nothing is kept.
-    Log(File),
     /// Standard output goes to this file, the end of the standard error is kept.
     File(File),
 }
@@ -66,9 +63,8 @@ impl Command {
             stdin: Input::Bytes(Vec::new()),
             identity: None,
             cwd: None,
-            timeout: Some(Duration::from_secs(60)),
+            timeout: Duration::from_secs(60),
             capture: Capture::Whole(CAPTURE),
-            survives: false,
             dies: false,
         }
     }
@@ -118,7 +114,7 @@ impl Command {
     }
 
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
+        self.timeout = limit;
         self
     }
 
@@ -141,13 +137,15 @@ impl Command {
         self
     }
 
-    /// For a program that must not be broken off: it goes on when we are killed, it prints to `log`
-    /// because a pipe would break with us, and it has no time limit.
-    pub fn survives(mut self, log: File) -> Self {
-        self.capture = Capture::Log(log);
-        self.timeout = None;
-        self.survives = true;
-        self
+    /// The program and its arguments, for somebody else to run.
+    pub(super) fn words(&self) -> Vec<String> {
+        std::iter::once(self.program.display().to_string()).chain(self.args.iter().cloned()).collect()
+    }
+
+    /// Its whole environment, as `NAME=value`.
+    pub(super) fn environment(&self) -> Vec<String> {
+        let own = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        child::ENVIRONMENT.into_iter().chain(own).map(|(name, value)| format!("{name}={value}")).collect()
     }
 }
 
@@ -219,17 +217,13 @@ impl ProcessError {
 }
 
 /// Runs the program to its end, whatever that end is. Dropping the future kills the program and its
-/// process group, unless it survives.
+/// process group. For one that must not be broken off see `Systemd::run_apart`.
 pub async fn run(command: Command) -> Result<Output, ProcessError> {
     let program = command.program.clone();
     let limit = command.timeout;
     let mut running = Running::start(command)?;
-    let ended = match limit {
-        None => running.end().await,
-        Some(limit) => match timeout(limit, running.end()).await {
-            Ok(ended) => ended,
-            Err(_) => return Err(ProcessError::Timeout(program, limit)),
-        },
+    let Ok(ended) = timeout(limit, running.end()).await else {
+        return Err(ProcessError::Timeout(program, limit));
     };
     let exit = ended.map_err(|error| ProcessError::Follow(program.clone(), error))?;
     running.collect(exit).await

@@ -29,7 +29,10 @@ fn two_instances_do_not_see_each_other() {
     assert_ne!(www("/srv/socle/blog/config/wp-config.php"), 0);
 }
 
-/// `systemd-analyze security` of every generated unit, by the rules of this machine's systemd.
+/// The units that we ship, and the highest exposure that each may have, times ten. The files say what is counted.
+const SHIPPED: [(&str, u32); 3] = [("socle-agent", 42), ("socle-link", 15), ("socle-controller", 15)];
+
+/// `systemd-analyze security` of every generated and every shipped unit, by the rules of this machine's systemd.
 fn exposure(image: &str) {
     let machine = Machine::new(image);
     let wiki = "[instances.cal]\nrecipe = \"radicale\"\nversion = \"3.9.0\"\ndomain = \"cal.example.org\"\n";
@@ -42,6 +45,16 @@ fn exposure(image: &str) {
     for unit in ours {
         let tight = machine.run(&["systemd-analyze", "security", "--threshold=20", "--no-pager", unit]);
         assert_eq!(tight.code, 0, "{unit} is above 2.0:\n{}", tight.stdout);
+    }
+    for (unit, limit) in SHIPPED {
+        let file = format!("units/systemd/{unit}.service");
+        let path = format!("/etc/systemd/system/{unit}.service");
+        machine.lab("push", &[crate::machine::project().join(file).to_str().unwrap(), &path]);
+        let threshold = format!("--threshold={limit}");
+        let tight = machine.run(&["systemd-analyze", "security", "--offline=true", "--no-pager", &threshold, &path]);
+        assert_eq!(tight.code, 0, "{unit} is above {}:\n{}", f64::from(limit) / 10.0, tight.stdout);
+        let verified = machine.run(&["systemd-analyze", "verify", "--man=no", &path]);
+        assert_eq!(verified.stderr, "", "{unit}");
     }
 }
 

@@ -70,28 +70,39 @@ pub fn binary() -> PathBuf {
 }
 
 impl Machine {
-    /// A machine with the program, the lab's mirrors configured.
-    pub fn new(image: &str) -> Self {
+    /// A machine as it is rented, without the program.
+    pub fn blank(image: &str) -> Self {
         let (number, claim) = claim();
         let machine = Self { name: format!("t{number}"), image: image.to_owned(), number, claim };
         let _ = lab(&["rm", &machine.name]);
         machine.up();
+        machine
+    }
+
+    /// A machine with the program, the lab's mirrors configured.
+    pub fn new(image: &str) -> Self {
+        let machine = Self::blank(image);
         lab_ok(&["push", &machine.name, binary().to_str().unwrap(), "/usr/bin/socle"]);
         for (from, to) in [
             ("units/systemd/socle-agent.service", "/etc/systemd/system/socle-agent.service"),
-            ("units/tmpfiles.d/socle.conf", "/usr/lib/tmpfiles.d/socle.conf"),
-            ("units/sysusers.d/socle.conf", "/usr/lib/sysusers.d/socle.conf"),
+            ("units/tmpfiles.d/socle-agent.conf", "/usr/lib/tmpfiles.d/socle-agent.conf"),
+            ("units/sysusers.d/socle-agent.conf", "/usr/lib/sysusers.d/socle-agent.conf"),
             ("tests/lab/agent.toml", "/etc/socle/agent.toml"),
         ] {
             lab_ok(&["push", &machine.name, project().join(from).to_str().unwrap(), to]);
         }
-        machine.run(&["systemd-sysusers", "socle.conf"]).expect(0);
-        machine.run(&["systemd-tmpfiles", "--create", "socle.conf"]).expect(0);
+        machine.run(&["systemd-sysusers", "socle-agent.conf"]).expect(0);
+        machine.run(&["systemd-tmpfiles", "--create", "socle-agent.conf"]).expect(0);
         machine
     }
 
     pub fn up(&self) {
         lab_ok(&["up", &self.name, &format!("{NETWORK}.{}", self.number), &self.image]);
+    }
+
+    /// The last byte of its address, which no other machine has.
+    pub fn number(&self) -> u8 {
+        self.number
     }
 
     pub fn name(&self) -> &str {

@@ -26,6 +26,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
+use super::systemd::Systemd;
 use super::{PackageState, Packages, PortError, PortResult, Progress};
 use cache::Lists;
 use lock::LockError;
@@ -35,6 +36,7 @@ use status::{Dpkg, StatusError};
 /// apt and dpkg of this machine.
 pub struct Apt {
     root: PathBuf,
+    systemd: Systemd,
     /// Where apt's output goes, so that it outlives us.
     log: PathBuf,
     limits: Limits,
@@ -57,15 +59,10 @@ impl Default for Limits {
     }
 }
 
-impl Default for Apt {
-    fn default() -> Self {
-        Self::new(Limits::default())
-    }
-}
-
 impl Apt {
-    pub fn new(limits: Limits) -> Self {
-        Self { root: "/".into(), log: "/run/socle/apt.log".into(), limits }
+    /// `systemd` runs what changes the machine, in a unit of its own.
+    pub fn new(systemd: Systemd, limits: Limits) -> Self {
+        Self { root: "/".into(), systemd, log: "/run/socle/apt.log".into(), limits }
     }
 
     async fn dpkg(&self) -> PortResult<Dpkg> {
@@ -80,7 +77,7 @@ impl Apt {
     }
 
     fn run<'a>(&'a self, progress: &'a dyn Progress) -> Run<'a> {
-        Run { log: &self.log, patience: self.limits.run, progress }
+        Run { systemd: &self.systemd, log: &self.log, patience: self.limits.run, progress }
     }
 
     /// Waits for the locks, then finishes what an interruption left.
@@ -93,8 +90,9 @@ impl Apt {
         progress.say("finishing an interrupted dpkg");
         // That something cannot be configured yet is no failure: what it needs may be half-unpacked
         // and comes with the install that follows, which tells what is still wrong.
-        if let Err(error @ (RunError::Log(..) | RunError::Process(_) | RunError::StillRunning(..))) =
-            self.run(progress).to_end(dpkg_configure(), "dpkg --configure --pending").await
+        if let Err(
+            error @ (RunError::Log(..) | RunError::Process(_) | RunError::Unit(_) | RunError::StillRunning(..)),
+        ) = self.run(progress).to_end(dpkg_configure(), "dpkg --configure --pending").await
         {
             return Err(error.into());
         }

@@ -7,16 +7,22 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::{Instant, interval};
+use tokio::time::interval;
 
 use crate::host::process::{Command, Exit, ProcessError, printable, run, tail_of};
+use crate::host::systemd::{Apart, Systemd, SystemdError};
 use crate::host::{PortError, Progress};
+
+/// The unit that the package manager runs in. Maintainer scripts may do anything, so our sandbox is not
+/// for them; and a script that restarts us, as that of our own package does, does not end its own run.
+const UNIT: &str = "socle-apt.service";
 
 /// What apt printed last, enough to see why it failed.
 const TAIL: u64 = 16 << 10;
 
-/// A run of a program that is never broken off: it prints to a log and outlives us.
+/// A run of the package manager. It is never broken off: it prints to a log and outlives us.
 pub struct Run<'a> {
+    pub systemd: &'a Systemd,
     pub log: &'a Path,
     /// How long its end is awaited; then it is left alone and found again by its locks.
     pub patience: Duration,
@@ -27,8 +33,10 @@ pub struct Run<'a> {
 pub enum RunError {
     #[error("cannot open the log `{}`", .0.display())]
     Log(PathBuf, #[source] io::Error),
-    #[error("cannot run the package manager")]
+    #[error("cannot ask the package manager")]
     Process(#[source] ProcessError),
+    #[error("cannot run the package manager")]
+    Unit(#[source] SystemdError),
     #[error("`{0}` still runs after {minutes} minutes and is left to finish", minutes = .1.as_secs() / 60)]
     StillRunning(String, Duration),
     #[error("`{shown}` {exit}: {tail}")]
@@ -126,7 +134,7 @@ impl RunError {
     pub fn why(&self) -> Option<Why> {
         match self {
             RunError::Failed { why, .. } => Some(*why),
-            RunError::Log(..) | RunError::Process(_) | RunError::StillRunning(..) => None,
+            RunError::Log(..) | RunError::Process(_) | RunError::Unit(_) | RunError::StillRunning(..) => None,
         }
     }
 }
@@ -141,9 +149,10 @@ impl From<RunError> for PortError {
             }
             RunError::StillRunning(..) => PortError::new("apt.still-running", message)
                 .retryable()
-                .hint("`ps` shows what it waits for; it is never stopped from here"),
+                .hint(format!("`systemctl status {UNIT}` shows what it waits for; it is never stopped from here")),
             RunError::Log(_, source) => PortError::new("apt.log", message).because(source),
             RunError::Process(source) => PortError::new("apt.run", message).retryable().because(source),
+            RunError::Unit(source) => PortError::new("apt.run", message).retryable().because(source),
         }
     }
 }
@@ -151,7 +160,7 @@ impl From<RunError> for PortError {
 /// `apt-get` as we always run it: no questions, the admin's configuration files kept, only what is
 /// asked for, restarts of services only listed by needrestart, and no wait shorter than a human's.
 pub fn apt_get() -> Command {
-    quiet(Command::new("apt-get"))
+    quiet(Command::new("/usr/bin/apt-get"))
         .args(["-y", "-q", "--no-install-recommends"])
         .args(["-o", "DPkg::Lock::Timeout=600"])
         .args(["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"])
@@ -160,7 +169,7 @@ pub fn apt_get() -> Command {
 
 /// Finishes what an interrupted dpkg left unpacked and folds its journal into its status.
 pub fn dpkg_configure() -> Command {
-    quiet(Command::new("dpkg")).args(["--force-confdef", "--force-confold", "--configure", "--pending"])
+    quiet(Command::new("/usr/bin/dpkg")).args(["--force-confdef", "--force-confold", "--configure", "--pending"])
 }
 
 fn quiet(command: Command) -> Command {
@@ -206,27 +215,28 @@ impl Run<'_> {
     /// Runs the command to its end, telling its steps on the way. Dropping the future, or our death,
     /// leaves it running.
     pub async fn to_end(&self, command: Command, shown: &str) -> Result<(), RunError> {
-        let log = self.open().map_err(|error| RunError::Log(self.log.to_owned(), error))?;
+        self.open().map_err(|error| RunError::Log(self.log.to_owned(), error))?;
         let mut follow = Follow::new(self.log, self.progress);
-        let ended = run(command.survives(log));
+        let (words, environment) = (command.words(), command.environment());
+        let apart = Apart { name: UNIT, description: shown, words: &words, environment: &environment, log: self.log };
+        let ended = self.systemd.run_apart(&apart, self.patience);
         tokio::pin!(ended);
-        let began = Instant::now();
         let mut tick = interval(Duration::from_millis(500));
-        let output = loop {
+        let exit = loop {
             tokio::select! {
-                ended = &mut ended => break ended.map_err(RunError::Process)?,
+                ended = &mut ended => break ended.map_err(RunError::Unit)?,
                 _ = tick.tick() => follow.tell(),
-            }
-            if began.elapsed() > self.patience {
-                return Err(RunError::StillRunning(shown.to_owned(), self.patience));
             }
         };
         follow.tell();
-        if output.success() {
-            return Ok(());
+        match exit {
+            None => Err(RunError::StillRunning(shown.to_owned(), self.patience)),
+            Some(Exit::Code(0)) => Ok(()),
+            Some(exit) => {
+                let printed = end_of(self.log).map_err(|error| RunError::Log(self.log.to_owned(), error))?;
+                Err(failed(shown, exit, &printed))
+            }
         }
-        let printed = end_of(self.log).map_err(|error| RunError::Log(self.log.to_owned(), error))?;
-        Err(failed(shown, output.exit, &printed))
     }
 
     /// A new file, not the old one emptied: an earlier run of ours may still print to that one.
@@ -320,24 +330,26 @@ mod tests {
         assert_eq!(judge("something new"), "apt.failed");
     }
 
-    #[tokio::test]
-    async fn a_failure_carries_the_log_and_an_older_run_keeps_its_own() {
+    #[test]
+    fn an_older_run_keeps_its_own_log() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("run/apt.log");
-        let run = Run { log: &log, patience: Duration::from_secs(60), progress: &Quiet };
+        let systemd = Systemd::new();
+        let run = Run { systemd: &systemd, log: &log, patience: Duration::from_secs(60), progress: &Quiet };
         let older = run.open().unwrap();
-        let failed = run.to_end(Command::new("ls").arg("/nonexistent"), "ls").await.unwrap_err();
-        assert!(failed.to_string().contains("No such file"), "{failed}");
-        assert_eq!(older.metadata().unwrap().len(), 0);
-        run.to_end(Command::new("true"), "true").await.unwrap();
+        std::fs::write(&log, "older").unwrap();
+        run.open().unwrap();
+        assert_eq!((older.metadata().unwrap().len(), end_of(&log).unwrap().len()), (5, 0));
     }
 
-    #[tokio::test]
-    async fn patience_ends() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("apt.log");
-        let run = Run { log: &log, patience: Duration::from_millis(100), progress: &Quiet };
-        let late = run.to_end(Command::new("sleep").arg("3"), "sleep 3").await;
-        assert!(matches!(late, Err(RunError::StillRunning(..))), "{late:?}");
+    #[test]
+    fn a_failure_carries_the_errors_or_the_last_lines() {
+        let printed = b"Reading\nE: Unable to locate package nope\n";
+        let error = failed("apt-get install nope", Exit::Code(100), printed);
+        assert_eq!(error.why(), Some(Why::Unknown));
+        assert_eq!(error.to_string(), "`apt-get install nope` ended with code 100: E: Unable to locate package nope");
+        let killed = failed("apt-get update", Exit::Signal(9), b"Get:1\n");
+        assert_eq!(killed.why(), Some(Why::Killed));
+        assert!(killed.to_string().ends_with("was killed by signal 9: Get:1"), "{killed}");
     }
 }

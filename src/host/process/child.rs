@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use super::{Capture, Command, Exit, Input, Output, ProcessError};
 
-/// Where Debian keeps its programs.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// What every program finds: where Debian keeps its programs, and messages that can be read.
+pub(super) const ENVIRONMENT: [(&str, &str); 2] = [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C.UTF-8")];
 
 /// How much of the standard error is kept: its end.
 const ERROR_TAIL: usize = 64 << 10;
@@ -22,7 +22,7 @@ const ERROR_TAIL: usize = 64 << 10;
 /// How long a stream that a grandchild still holds open is read after the child's end.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// A started child. Its process group dies with this value unless the child survives or has ended.
+/// A started child. Its process group dies with this value unless the child has ended.
 pub(super) struct Running {
     program: PathBuf,
     child: tokio::process::Child,
@@ -34,10 +34,10 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn start(command: Command) -> Result<Self, ProcessError> {
-        let Command { program, args, env, stdin, identity, cwd, capture, survives, dies, .. } = command;
+        let Command { program, args, env, stdin, identity, cwd, capture, dies, .. } = command;
         let cannot = |error| ProcessError::Start(program.clone(), error);
         let mut child = tokio::process::Command::new(&program);
-        child.args(args).env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").envs(env);
+        child.args(args).env_clear().envs(ENVIRONMENT).envs(env);
         child.current_dir(cwd.as_deref().unwrap_or(Path::new("/")));
         let stdin = match stdin {
             Input::Bytes(bytes) => {
@@ -51,15 +51,14 @@ impl Running {
         };
         let whole = match capture {
             Capture::Whole(limit) => Some(limit),
-            Capture::Tail(_) | Capture::Log(_) | Capture::File(_) => None,
+            Capture::Tail(_) | Capture::File(_) => None,
         };
         let tail = match capture {
             Capture::Whole(limit) => limit.saturating_add(1),
             Capture::Tail(limit) => limit,
-            Capture::Log(_) | Capture::File(_) => 0,
+            Capture::File(_) => 0,
         };
         match capture {
-            Capture::Log(log) => child.stderr(log.try_clone().map_err(cannot)?).stdout(log),
             Capture::File(file) => child.stdout(file).stderr(Stdio::piped()),
             Capture::Whole(_) | Capture::Tail(_) => child.stdout(Stdio::piped()).stderr(Stdio::piped()),
         };
@@ -71,7 +70,7 @@ impl Running {
             die_with_us(&mut child);
         }
         let mut child = child.spawn().map_err(cannot)?;
-        let group = child.id().and_then(|pid| i32::try_from(pid).ok()).filter(|_| !survives);
+        let group = child.id().and_then(|pid| i32::try_from(pid).ok());
         feed(child.stdin.take(), stdin);
         let stdout = child.stdout.take().map(|from| Reader::start(from, tail, whole.is_some()));
         let stderr = child.stderr.take().map(|from| Reader::start(from, ERROR_TAIL, false));

@@ -51,7 +51,7 @@ impl Act {
 }
 
 /// How a job ended, in systemd's words; `None`: it is gone and nobody heard how.
-type Ended = Option<String>;
+pub(super) type Ended = Option<String>;
 
 /// Runs one job to its end.
 ///
@@ -89,7 +89,7 @@ async fn prepare(systemd: &Systemd, act: Act, unit: &str) -> Result<Option<Loade
         return Ok(None);
     }
     if starts && (seen.need_reload || seen.load != "loaded") {
-        systemd.manage(|| "read its unit files again".to_owned(), |m| async move { m.reload().await }).await?;
+        systemd.read_files().await?;
         seen = look(systemd, act, unit).await?;
     }
     if starts && seen.active == "failed" {
@@ -99,7 +99,7 @@ async fn prepare(systemd: &Systemd, act: Act, unit: &str) -> Result<Option<Loade
 }
 
 /// Forgets a failure, and with it the count that limits starts.
-async fn reset_failed(systemd: &Systemd, unit: &str) -> Result<(), SystemdError> {
+pub(super) async fn reset_failed(systemd: &Systemd, unit: &str) -> Result<(), SystemdError> {
     let say = || format!("forget the failure of `{unit}`");
     let done = systemd.manage(say, |manager| async move { manager.reset_failed_unit(unit).await }).await;
     match done {
@@ -150,7 +150,7 @@ async fn limit(connection: &Connection, path: &OwnedObjectPath, unit: &str) -> R
 }
 
 /// Waits for the end of `job`. `None`: not within `limit`.
-async fn follow(
+pub(super) async fn follow(
     systemd: &Systemd,
     job: &OwnedObjectPath,
     mut stream: MessageStream,
