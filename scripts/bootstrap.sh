@@ -76,6 +76,8 @@ install_agent() {
 
 apt() {
   set -- -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
+  # Of lists that a power cut left empty, apt believes that they are what was downloaded.
+  find /var/lib/apt/lists -maxdepth 1 -type f -name '*_Packages*' -empty -delete
   # Standard input is where the token waits.
   apt-get -q update </dev/null >&2 && apt-get "$@" </dev/null >&2
 }
