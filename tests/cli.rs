@@ -102,8 +102,11 @@ fn what_it_does_not_know_ends_with_2_and_prints_nothing() {
 #[test]
 fn a_good_document_is_said_to_be_so() {
     let state = tempfile::tempdir().unwrap();
-    for example in std::fs::read_dir(repository().join("examples")).unwrap() {
-        let file = format!("examples/{}", example.unwrap().file_name().to_str().unwrap());
+    for example in std::fs::read_dir(repository().join("examples")).unwrap().map(Result::unwrap) {
+        if example.path().is_dir() {
+            continue;
+        }
+        let file = format!("examples/{}", example.file_name().to_str().unwrap());
         assert_eq!(stdout(agent(state.path()).args(["check", &file])), format!("{file}: no problem found\n"));
     }
     assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0, "a check writes nothing");
@@ -133,14 +136,65 @@ fn a_bad_document_is_2_with_all_problems_on_standard_error() {
 }
 
 #[test]
+fn a_fleet_is_checked_without_a_controller() {
+    let check = ["fleet", "check"];
+    let said = stdout(socle().args(check).arg("examples/fleet"));
+    assert_eq!(said, "sol: no problem found; 2 server(s), 2 instance(s)\n");
+    let told: serde_json::Value =
+        serde_json::from_str(&stdout(socle().args(check).args(["examples/fleet/", "--json"]))).unwrap();
+    assert!(told["documents"]["ks2"].as_str().unwrap().contains("[instances.wiki]"), "{told}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &[u8]| {
+        let path = directory.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let refused = |said: &str| {
+        socle().args(check).arg(directory.path()).assert().code(2).stdout(is_empty()).stderr(contains(said));
+    };
+    refused("there is no `fleet.toml`");
+    write("fleet.toml", b"schema = 1\nname = \"sol\"\n");
+    write("servers/ks1.toml", b"");
+    write(".git/objects/01", b"\xff\xfe");
+    write(
+        "instances/blog.toml",
+        b"server = \"ks1\"\nrecipe = \"wordpres\"\nversion = \"1\"\ndomain = \"b.example.org\"\n",
+    );
+    let place = directory.path().join("instances/blog.toml");
+    refused(&format!("{}:2:10: there is no recipe `wordpres`", place.display()));
+    write("members/logo.png", b"\x89PNG\xff");
+    refused("logo.png:1:1: this file is no text");
+    socle().args(check).arg("no/such/directory").assert().code(1).stderr(contains("cannot read `no/such/directory`"));
+}
+
+#[test]
 fn a_file_that_is_not_there_is_told() {
     let state = tempfile::tempdir().unwrap();
-    agent(state.path())
-        .args(["check", "no-such.toml"])
-        .assert()
-        .code(1)
-        .stdout(is_empty())
-        .stderr(contains("cannot read `no-such.toml`").and(contains("No such file")));
+    for act in ["check", "plan", "apply"] {
+        let told = contains("cannot read `no-such.toml`").and(contains("No such file")).and(contains("hint:"));
+        agent(state.path()).args([act, "no-such.toml"]).assert().code(2).stdout(is_empty()).stderr(told);
+    }
+    let out = agent(state.path()).args(["check", "examples", "--json"]).assert().code(2).stderr(is_empty());
+    let error: serde_json::Value = serde_json::from_slice(&out.get_output().stdout).unwrap();
+    assert_eq!(error["code"], "document.unreadable");
+}
+
+#[test]
+fn a_damaged_report_is_told() {
+    let state = tempfile::tempdir().unwrap();
+    std::fs::write(state.path().join("report.json"), "{").unwrap();
+    let out = stdout(agent(state.path()).arg("status"));
+    assert!(out.contains("the report of the last pass is damaged") && out.contains("socle agent apply"), "{out}");
+}
+
+#[test]
+fn completions_offer_what_is_for_users() {
+    for shell in ["bash", "zsh", "fish"] {
+        let completions = stdout(socle().args(["completions", shell]));
+        assert!(completions.contains("apply") && completions.contains("json"), "{shell}");
+        assert!(!completions.contains("--state") && !completions.contains("state="), "{shell}");
+    }
 }
 
 #[test]
@@ -207,6 +261,7 @@ fn the_catalog() {
 #[test]
 fn the_schema_is_the_published_one() {
     assert_eq!(stdout(socle().arg("schema")), read("schema/document.schema.json"));
+    assert_eq!(stdout(socle().args(["schema", "--fleet"])), read("schema/fleet.schema.json"));
 }
 
 #[test]
@@ -270,7 +325,7 @@ fn what_the_documentation_calls_exists() {
 fn colour_is_for_terminals() {
     let state = tempfile::tempdir().unwrap();
     for (name, value) in [("NO_COLOR", "1"), ("TERM", "xterm")] {
-        let error = agent(state.path()).args(["check", "no-such.toml"]).env(name, value).assert().code(1);
+        let error = agent(state.path()).args(["check", "no-such.toml"]).env(name, value).assert().code(2);
         let output = error.get_output();
         assert!(!output.stderr.contains(&0x1b) && !output.stdout.contains(&0x1b), "{name}");
     }

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, DurableError, HostLock};
 use crate::model::document::{Document, Instance};
+use crate::model::fleet::{Mark, Origin, Position};
 use crate::model::{Digest, Generation, Name};
 use crate::resources::release::ReleaseId;
+use crate::wire::Payload;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -23,11 +25,16 @@ pub enum LedgerError {
     Write(#[source] DurableError),
     #[error("the ledger `{path}` is damaged")]
     Damaged { path: PathBuf, source: serde_json::Error },
-    #[error("generation {given} is older than the accepted {accepted}")]
-    Older { given: Generation, accepted: Generation },
+    #[error("generation {given} is not newer than {accepted}, which this server has accepted")]
+    Older { given: Mark, accepted: Mark },
+    #[error("generation {given} is far ahead of {accepted}, which this server has accepted")]
+    FarAhead { given: Mark, accepted: Mark },
     #[error("generation {0} was accepted with other content")]
-    Equivocation(Generation),
+    Equivocation(Mark),
 }
+
+/// Generations that may be left out. More would be a way to lock the owner out of the numbers.
+const MAX_JUMP: u64 = 1 << 20;
 
 /// The whole state, one file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -55,7 +62,11 @@ pub struct Ledger {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
+    #[serde(default)]
+    pub epoch: u32,
     pub generation: Generation,
+    #[serde(default)]
+    pub origin: Origin,
     pub file: String,
     /// The document as it was written.
     pub text: String,
@@ -130,9 +141,60 @@ impl Ledger {
         if self.accepted.as_ref().is_some_and(|accepted| accepted.text == text) {
             return false;
         }
-        let generation = Generation(self.accepted.as_ref().map_or(1, |accepted| accepted.generation.0 + 1));
-        self.accepted = Some(Accepted { generation, file: file.to_owned(), text: text.to_owned(), at });
+        let Mark { epoch, generation } = self.mark().next();
+        let (file, text) = (file.to_owned(), text.to_owned());
+        self.accepted = Some(Accepted { epoch, generation, origin: Origin::Local, file, text, at });
         true
+    }
+
+    /// Takes a document of the controller whose signature was verified. True if anything changed. A mark is
+    /// never taken twice with other content, and never goes down.
+    pub fn accept_signed(&mut self, payload: &Payload, at: jiff::Timestamp) -> Result<bool, LedgerError> {
+        let (given, accepted) = (payload.mark, self.mark());
+        let known = self.accepted.as_ref();
+        if given == accepted && known.is_some_and(|known| known.text == payload.text) {
+            // Adopted: what the local admin did is what the controller says.
+            return Ok(self.set_origin(Origin::Controller));
+        }
+        if given == accepted && known.is_some_and(|known| known.origin == Origin::Controller) {
+            return Err(LedgerError::Equivocation(given));
+        }
+        if given <= accepted {
+            return Err(LedgerError::Older { given, accepted });
+        }
+        if given.epoch == accepted.epoch && given.generation.0 - accepted.generation.0 > MAX_JUMP {
+            return Err(LedgerError::FarAhead { given, accepted });
+        }
+        let Mark { epoch, generation } = given;
+        let (file, text) = (payload.file.clone(), payload.text.clone());
+        self.accepted = Some(Accepted { epoch, generation, origin: Origin::Controller, file, text, at });
+        Ok(true)
+    }
+
+    fn set_origin(&mut self, origin: Origin) -> bool {
+        match &mut self.accepted {
+            Some(accepted) if accepted.origin != origin => {
+                accepted.origin = origin;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What was accepted last; zero when nothing was.
+    pub fn mark(&self) -> Mark {
+        let of = |accepted: &Accepted| Mark { epoch: accepted.epoch, generation: accepted.generation };
+        self.accepted.as_ref().map(of).unwrap_or_default()
+    }
+
+    /// For the controller; `None` when nothing was accepted yet.
+    pub fn position(&self) -> Option<Position> {
+        self.accepted.as_ref().map(|accepted| Position {
+            mark: self.mark(),
+            digest: Digest::of(&accepted.text),
+            origin: accepted.origin,
+            brought_about: self.brought_about,
+        })
     }
 
     /// Of the accepted document; 0 when there is none.
@@ -255,6 +317,48 @@ mod tests {
         assert!(!ledger.accept_local("b.toml", "one", now()));
         assert!(ledger.accept_local("a.toml", "two", now()));
         assert_eq!(ledger.accepted.unwrap().generation, Generation(2));
+    }
+
+    fn signed(epoch: u32, generation: u64, text: &str) -> Payload {
+        Payload {
+            purpose: crate::wire::Purpose::Document,
+            fleet: uuid::Uuid::nil(),
+            server: "ks1".parse().unwrap(),
+            identity: Digest::of("id"),
+            mark: Mark { epoch, generation: Generation(generation) },
+            issued: now(),
+            file: "fleet".into(),
+            text: text.into(),
+        }
+    }
+
+    #[test]
+    fn a_signed_document_only_goes_forward() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.accept_signed(&signed(0, 5, "five"), now()).unwrap());
+        assert!(!ledger.accept_signed(&signed(0, 5, "five"), now()).unwrap(), "twice is fine");
+        assert!(matches!(ledger.accept_signed(&signed(0, 5, "other"), now()), Err(LedgerError::Equivocation(_))));
+        assert!(matches!(ledger.accept_signed(&signed(0, 4, "four"), now()), Err(LedgerError::Older { .. })));
+        let far = signed(0, 6 + (1 << 20), "far");
+        assert!(matches!(ledger.accept_signed(&far, now()), Err(LedgerError::FarAhead { .. })));
+        assert!(ledger.accept_signed(&signed(1, 1, "epoch"), now()).unwrap(), "an epoch begins anew");
+        assert!(matches!(ledger.accept_signed(&signed(0, 99, "old epoch"), now()), Err(LedgerError::Older { .. })));
+        assert_eq!(ledger.mark(), Mark { epoch: 1, generation: Generation(1) });
+    }
+
+    #[test]
+    fn what_the_local_admin_applied_stands_until_the_controller_says_more() {
+        let mut ledger = Ledger::default();
+        ledger.accept_signed(&signed(0, 5, "five"), now()).unwrap();
+        assert!(!ledger.accept_local("x.toml", "five", now()), "the same text is no branch");
+        assert!(ledger.accept_local("x.toml", "mine", now()));
+        assert_eq!(ledger.position().unwrap().origin, Origin::Local);
+        assert_eq!(ledger.mark().generation, Generation(6));
+        // The controller did not know: refused, but no alarm about two contents.
+        assert!(matches!(ledger.accept_signed(&signed(0, 6, "six"), now()), Err(LedgerError::Older { .. })));
+        assert!(ledger.accept_signed(&signed(0, 6, "mine"), now()).unwrap(), "adopted");
+        assert_eq!(ledger.position().unwrap().origin, Origin::Controller);
+        assert!(ledger.accept_signed(&signed(0, 7, "seven"), now()).unwrap());
     }
 
     #[test]

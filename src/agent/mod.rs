@@ -5,12 +5,21 @@
 
 pub mod config;
 pub mod daemon;
+pub mod delivery;
+mod dial;
 pub mod door;
+pub mod enrolment;
+mod learn;
 pub mod ledger;
+pub mod link;
+pub mod link_door;
+pub mod outbox;
 mod purge;
 pub mod real;
 pub mod reconcile;
+pub mod relay;
 pub mod secrets;
 pub mod status;
+mod target;
 
 pub use ledger::Ledger;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::{Config, ConfigError};
-use super::reconcile::{Agent, Relay};
+use super::reconcile::Agent;
+use super::relay::Relay;
 use crate::host::accounts::SystemAccounts;
 use crate::host::apt::Apt;
 use crate::host::archive::UnpackChild;
@@ -113,11 +114,11 @@ fn facts(root: &Path) -> Result<Facts, SetupError> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the clock")]
-fn now() -> jiff::Timestamp {
+pub fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
 /// A kernel that gives no random bytes is not one to make secrets on.
-fn random(bytes: &mut [u8]) {
+pub fn random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the kernel gives random bytes (getrandom(2))");
 }

@@ -1,4 +1,4 @@
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,10 +9,13 @@ use tokio::net::UnixStream;
 use super::progress::Terminal;
 use super::{Exit, print};
 use crate::agent::door::{self, Reply, Request};
+use crate::agent::enrolment::{self, Joined};
 use crate::agent::reconcile::{Agent, AgentError};
 use crate::agent::{Ledger, daemon, real};
 use crate::engine::Events;
 use crate::model::Name;
+use crate::model::report::ErrorReport;
+use crate::wire::JoinToken;
 
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
@@ -55,6 +58,12 @@ pub enum AgentCommand {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Make this server one of a controller's fleet
+    Join {
+        /// The file with the join token, which nobody else may read; `-` for standard input
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
+    },
     /// Look after this server: what the service runs
     Run,
 }
@@ -78,7 +87,10 @@ async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<E
     };
     match command {
         AgentCommand::Check { file } => {
-            let (file, text) = read(&file)?;
+            let (file, text) = match read(&file) {
+                Ok(read) => read,
+                Err(error) => return told(&error.report(), json),
+            };
             match agent.check(&file, &text) {
                 Ok(document) if json => print::json(&document)?,
                 Ok(_) => print::raw(format!("{file}: no problem found\n").as_bytes())?,
@@ -89,10 +101,10 @@ async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<E
         AgentCommand::Plan { file } => plan(&agent, file, json).await,
         AgentCommand::Apply { file, verbose } => {
             let request = match file {
-                Some(file) => {
-                    let (file, text) = read(&file)?;
-                    Request::Apply { file, text }
-                }
+                Some(file) => match read(&file) {
+                    Ok((file, text)) => Request::Apply { file, text },
+                    Err(error) => return told(&error.report(), json),
+                },
                 None => Request::Reconcile,
             };
             ask(&agent, request, &terminal, json, verbose).await
@@ -123,16 +135,17 @@ async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<E
             ask(&agent, Request::Purge { name: instance }, &terminal, json, false).await
         }
         AgentCommand::Logs { instance, lines, follow } => logs(&agent, &instance, lines, follow).await,
+        AgentCommand::Join { token_file } => join(&agent, &token_file, json).await,
         AgentCommand::Run => daemon::run(agent).await.map(|()| Exit::Converged).map_err(Into::into),
     }
 }
 
 async fn plan(agent: &Agent, file: Option<PathBuf>, json: bool) -> anyhow::Result<Exit> {
     let planned = match file {
-        Some(file) => {
-            let (file, text) = read(&file)?;
-            agent.plan(&file, &text).await
-        }
+        Some(file) => match read(&file) {
+            Ok((file, text)) => agent.plan(&file, &text).await,
+            Err(error) => return told(&error.report(), json),
+        },
         None => match Ledger::load(&agent.state).map(|ledger| ledger.accepted) {
             Ok(Some(accepted)) => agent.plan(&accepted.file, &accepted.text).await,
             Ok(None) => Err(AgentError::NothingAccepted),
@@ -180,14 +193,7 @@ async fn ask(
             Ok(Exit::of(&report))
         }
         Reply::Refused { problems } => refused(&problems, json),
-        Reply::Failed { error } => {
-            if json {
-                print::json(&error)?;
-            } else {
-                print::error_report(&error);
-            }
-            Ok(exit_of(&error.code))
-        }
+        Reply::Failed { error } => told(&error, json),
         Reply::Event(_) => anyhow::bail!("the agent's last line was no outcome"),
     }
 }
@@ -205,11 +211,14 @@ fn failed(error: AgentError, json: bool) -> anyhow::Result<Exit> {
     if let AgentError::Refused(problems) = &error {
         return refused(problems, json);
     }
-    let report = error.report();
+    told(&error.report(), json)
+}
+
+fn told(report: &ErrorReport, json: bool) -> anyhow::Result<Exit> {
     if json {
-        print::json(&report)?
+        print::json(report)?
     } else {
-        print::error_report(&report)
+        print::error_report(report)
     }
     Ok(exit_of(&report.code))
 }
@@ -217,21 +226,80 @@ fn failed(error: AgentError, json: bool) -> anyhow::Result<Exit> {
 /// What the user asked for was wrong, or something else was.
 fn exit_of(code: &str) -> Exit {
     match code {
-        "agent.no-such-instance" | "agent.still-wanted" | "agent.nothing-to-go-back-to" | "agent.nothing-accepted" => {
-            Exit::BadInput
-        }
+        "agent.no-such-instance"
+        | "agent.still-wanted"
+        | "agent.nothing-to-go-back-to"
+        | "agent.nothing-accepted"
+        | "document.unreadable" => Exit::BadInput,
         _ => Exit::Unexpected,
     }
 }
 
-fn read(file: &Path) -> anyhow::Result<(String, String)> {
+/// The document that was named cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {0}")]
+struct Unreadable(String, #[source] std::io::Error);
+
+impl Unreadable {
+    fn report(&self) -> ErrorReport {
+        let hint = match self.1.kind() {
+            ErrorKind::NotFound => "give the path of a document, or `-` for standard input",
+            ErrorKind::PermissionDenied => "run it as root",
+            _ => "a document is a text file (UTF-8)",
+        };
+        ErrorReport::of("document.unreadable", self, Some(hint.to_owned()))
+    }
+}
+
+/// What the document is called, and its text.
+fn read(file: &Path) -> Result<(String, String), Unreadable> {
     if file == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        let read = std::io::stdin().read_to_string(&mut text);
+        read.map_err(|error| Unreadable("standard input".to_owned(), error))?;
         return Ok(("-".to_owned(), text));
     }
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    Ok((file.display().to_string(), text))
+    let shown = file.display().to_string();
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok((shown, text)),
+        Err(error) => Err(Unreadable(format!("`{shown}`"), error)),
+    }
+}
+
+async fn join(agent: &Agent, token_file: &Path, json: bool) -> anyhow::Result<Exit> {
+    let (_, text) = read(token_file)?;
+    let token = match text.parse::<JoinToken>() {
+        Ok(token) => token,
+        Err(error) => {
+            print::error(
+                &error.to_string(),
+                Some("socle controller server add NAME, on the controller, prints a new one"),
+            );
+            return Ok(Exit::BadInput);
+        }
+    };
+    let joined = {
+        let _lock = agent.lock("socle agent join")?;
+        enrolment::join(&agent.state, &token, (agent.now)(), agent.random).await
+    };
+    let joined = match joined {
+        Ok(joined) => joined,
+        Err(enrolment::EnrolError::Refused(error)) => {
+            print::error_report(&error);
+            return Ok(Exit::BadInput);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // Also when it was enrolled before: whoever repeats a join wants to see the server connected.
+    agent.connect_link().await.context("enrolled, but the link to the controller does not start")?;
+    if json {
+        print::json(&joined)?;
+    } else {
+        let (Joined::Enrolled { fleet, server } | Joined::Already { fleet, server }) = &joined;
+        let already = if matches!(joined, Joined::Already { .. }) { "already " } else { "" };
+        print::raw(format!("this server is {already}enrolled as `{server}` in the fleet `{fleet}`\n").as_bytes())?;
+    }
+    Ok(Exit::Converged)
 }
 
 async fn logs(agent: &Agent, instance: &Name, lines: u32, follow: bool) -> anyhow::Result<Exit> {

@@ -2,7 +2,10 @@
 
 mod agent;
 mod catalog;
+mod directory;
 mod exit;
+mod fleet;
+mod link;
 mod manual;
 mod print;
 mod progress;
@@ -23,6 +26,15 @@ pub struct Cli {
     /// Print JSON on standard output
     #[arg(long, global = true)]
     json: bool,
+}
+
+// The program with what tests set. That is no part of `Cli`: completions offer hidden options too.
+/// The free base under the servers of a small hosting association
+#[derive(Debug, Parser)]
+#[command(name = "socle")]
+struct Called {
+    #[command(flatten)]
+    cli: Cli,
     /// The agent's state directory
     #[arg(long, global = true, hide = true, default_value = "/var/lib/socle")]
     state: PathBuf,
@@ -33,11 +45,21 @@ enum Command {
     /// Bring this server to its desired state, and look after it
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Bring all servers of a fleet to their desired state
+    #[command(subcommand)]
+    Fleet(fleet::FleetCommand),
+    /// The connection of this server to its controller
+    #[command(subcommand, hide = true)]
+    Link(link::LinkCommand),
     /// The applications that can be installed
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
     /// Print the JSON Schema of a document
-    Schema,
+    Schema {
+        /// Of the files of a fleet's directory instead, by the place of the file
+        #[arg(long)]
+        fleet: bool,
+    },
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
     /// Write the man pages into a directory
@@ -47,17 +69,22 @@ enum Command {
 
 /// Runs the program and tells its exit code.
 pub fn main() -> Exit {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let Called { cli, state } = match Called::try_parse() {
+        Ok(called) => called,
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { Exit::BadInput } else { Exit::Converged };
         }
     };
     let done = match cli.command {
-        Command::Agent(command) => agent::run(command, &cli.state, cli.json),
+        Command::Agent(command) => agent::run(command, &state, cli.json),
+        Command::Link(command) => link::run(command),
         Command::Catalog(command) => catalog::run(&command, cli.json),
-        Command::Schema => print::json(&crate::model::document::schema()).map(|()| Exit::Converged),
+        Command::Fleet(command) => fleet::run(command, cli.json),
+        Command::Schema { fleet: false } => print::json(&crate::model::document::schema()).map(|()| Exit::Converged),
+        Command::Schema { fleet: true } => {
+            print::json(&crate::controller::compose::schemas()).map(|()| Exit::Converged)
+        }
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "socle", &mut out);

@@ -67,6 +67,13 @@ pub fn problems(problems: &[Problem]) {
     tell!("{count} problem{} found, nothing was changed", if count == 1 { "" } else { "s" });
 }
 
+/// What is no problem here, and may be one on a server.
+pub fn problem_notes(notes: &[Problem]) {
+    for note in notes {
+        tell!("{WARN}note:{WARN:#} {note}");
+    }
+}
+
 pub fn preview(preview: &Preview) -> anyhow::Result<()> {
     let mut out = String::new();
     for note in &preview.notes {

@@ -54,6 +54,16 @@ pub fn write_new(
     sync_parent(path)
 }
 
+/// Gives a complete file its name: fsync, rename, fsync of the directory. For what another program or a library
+/// wrote; both names are in one directory.
+pub fn put_in_place(temporary: &Path, path: &Path) -> Result<(), DurableError> {
+    File::open(temporary)
+        .and_then(|file| file.sync_all())
+        .map_err(|error| DurableError::Sync(temporary.to_owned(), error))?;
+    fs::rename(temporary, path).map_err(|error| DurableError::Rename(path.to_owned(), error))?;
+    sync_parent(path)
+}
+
 /// Removes `path`; that it was not there is fine.
 pub fn remove(path: &Path) -> Result<(), DurableError> {
     match fs::remove_file(path) {

@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod frame;
 pub mod key;
 pub mod message;
+pub mod seal;
 pub mod tls;
 pub mod token;
 

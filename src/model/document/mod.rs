@@ -22,8 +22,8 @@ mod syntax;
 mod value;
 mod written;
 
-pub use parse::{MAX_BYTES, parse, position_of};
-pub use schema::schema;
+pub use parse::{Found, Judged, MAX_BYTES, Wrong, name, parse, place_of, position_of, read_as, values};
+pub use schema::{schema, without_null};
 
 use std::collections::{BTreeMap, BTreeSet};
 

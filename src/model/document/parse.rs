@@ -1,11 +1,13 @@
 //! From text to a valid document, or to everything that is wrong with it.
 
 use serde::Deserialize;
+use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::check::Checker;
-use super::{Document, structure, syntax, written};
+use super::{Document, schema, structure, syntax, value, written};
+use crate::model::Name;
 use crate::model::problem::{Position, Problem};
 
 /// The longest document accepted: a thousand instances take about a third of it.
@@ -16,14 +18,14 @@ const MAX_PROBLEMS: usize = 100;
 
 /// A problem and the byte it is at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Found {
+pub struct Found {
     pub offset: usize,
     pub wrong: Wrong,
 }
 
 /// What is wrong with a value, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Wrong {
+pub struct Wrong {
     pub reason: String,
     pub hint: Option<String>,
 }
@@ -44,43 +46,107 @@ impl Wrong {
 
 /// The valid document, or all of its problems in the order of the text. `file` is only named in them.
 pub fn parse(file: &str, text: &str) -> Result<Document, Vec<Problem>> {
-    read(text).map_err(|found| report(file, text, found))
+    read(text).map_err(|wrong| report(file, text, [wrong.form, wrong.values].concat()))
+}
+
+/// The valid document, or what is wrong with its *values* only: for a text put together of parts whose
+/// form was judged already ([`read_as`]). The list is empty if only the form is wrong.
+pub fn values(text: &str) -> Result<Document, Vec<Found>> {
+    read(text).map_err(|wrong| wrong.values)
+}
+
+/// A file of another form than a document, judged in the same way against its own schema.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    /// All that is written; none if it is no TOML.
+    pub root: Option<DeTable<'a>>,
+    /// What is written and has the form the schema asks for.
+    pub good: DeTable<'a>,
+    pub found: Vec<Found>,
+}
+
+/// Syntax and form of a file that messages call `called` (`this file`).
+pub fn read_as<'a>(schema: &'static Value, called: &str, text: &'a str) -> Judged<'a> {
+    let mut judged = Judged { root: None, good: DeTable::new(), found: Vec::new() };
+    if text.len() > MAX_BYTES {
+        judged.found.push(too_long(called, text));
+        return judged;
+    }
+    let (root, readable) = syntax::read(text, &mut judged.found);
+    if !readable {
+        return judged;
+    }
+    let mut good = Spanned::new(0..0, DeValue::Table(root.clone()));
+    structure::prune(schema, called, text, &mut good, &mut judged.found);
+    if let DeValue::Table(good) = good.into_inner() {
+        judged.good = good;
+    }
+    judged.root = Some(root);
+    judged
+}
+
+/// A name, or what is wrong with it in the words of a document's problems.
+pub fn name(text: &str) -> Result<Name, Wrong> {
+    value::name(text)
+}
+
+fn too_long(called: &str, text: &str) -> Found {
+    let wrong = Wrong::new(format!("{called} has {} bytes: {MAX_BYTES} at most", text.len()));
+    wrong.hint("a large file belongs in a package or a release").at(0)
 }
 
 /// Where the value at `path` (`["instances", "blog", "domain"]`) stands, or the nearest thing around
 /// it that is there: for what is found wrong after the document itself was found valid.
 pub fn position_of(file: &str, text: &str, path: &[String]) -> Position {
-    let (root, _) = DeTable::parse_recoverable(text);
-    let path: Vec<_> = path.iter().map(String::as_str).collect();
-    Position::of(file, text, offset_of(root.get_ref(), &path))
+    Position::of(file, text, place_of(text, path))
 }
 
-fn read(text: &str) -> Result<Document, Vec<Found>> {
+/// The same as the number of a byte.
+pub fn place_of(text: &str, path: &[String]) -> usize {
+    let (root, _) = DeTable::parse_recoverable(text);
+    let path: Vec<_> = path.iter().map(String::as_str).collect();
+    offset_of(root.get_ref(), &path)
+}
+
+/// What is wrong: with the form of the text, and with values that have the right form.
+#[derive(Default)]
+struct Unfit {
+    form: Vec<Found>,
+    values: Vec<Found>,
+}
+
+impl Unfit {
+    fn form(form: Vec<Found>) -> Self {
+        Self { form, values: Vec::new() }
+    }
+}
+
+fn read(text: &str) -> Result<Document, Unfit> {
     if text.len() > MAX_BYTES {
-        let wrong = Wrong::new(format!("the document has {} bytes: {MAX_BYTES} at most", text.len()));
-        return Err(vec![wrong.hint("a large file belongs in a package or a release").at(0)]);
+        return Err(Unfit { form: Vec::new(), values: vec![too_long("the document", text)] });
     }
     let mut found = Vec::new();
     let (root, readable) = syntax::read(text, &mut found);
     if !readable {
-        return Err(found);
+        return Err(Unfit::form(found));
     }
     let mut root = Spanned::new(0..0, DeValue::Table(root));
     if let Some(found) = unknown_form(&root) {
-        return Err(vec![found]);
+        return Err(Unfit::form(vec![found]));
     }
-    let cut = structure::prune(text, &mut root, &mut found);
+    let cut = structure::prune(schema::cached(), "the document", text, &mut root, &mut found);
     let document = match written::Document::deserialize(ValueDeserializer::from(root.clone())) {
         Ok(document) => document,
         // Only if the schema and the types disagree, which tests rule out.
         Err(error) => {
             found.push(Wrong::new(error.message()).at(error.span().map_or(0, |span| span.start)));
-            return Err(found);
+            return Err(Unfit::form(found));
         }
     };
-    let DeValue::Table(root) = root.get_ref() else { return Err(found) };
-    let document = Checker::new(root, cut, &mut found).document(document);
-    if found.is_empty() { Ok(document) } else { Err(found) }
+    let DeValue::Table(root) = root.get_ref() else { return Err(Unfit::form(found)) };
+    let mut values = Vec::new();
+    let document = Checker::new(root, cut, &mut values).document(document);
+    if found.is_empty() && values.is_empty() { Ok(document) } else { Err(Unfit { form: found, values }) }
 }
 
 fn report(file: &str, text: &str, mut found: Vec<Found>) -> Vec<Problem> {

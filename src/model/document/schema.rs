@@ -22,7 +22,7 @@ pub(super) fn cached() -> &'static Value {
 }
 
 /// TOML has no null: what a derived schema says of an optional value is said without it.
-fn without_null(schema: &mut Value) {
+pub fn without_null(schema: &mut Value) {
     match schema {
         Value::Array(parts) => parts.iter_mut().for_each(without_null),
         Value::Object(fields) => {

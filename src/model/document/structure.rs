@@ -1,4 +1,4 @@
-//! Fields and types against the published schema: every deviation is reported at its place and cut
+//! Fields and types against a published schema: every deviation is reported at its place and cut
 //! out, so that what remains can be read and checked further.
 
 use std::collections::BTreeSet;
@@ -8,20 +8,25 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::parse::{Found, Wrong};
-use super::schema;
 use crate::model::problem::{did_you_mean, shown};
 
 /// Guarantee: what remains of `root` has only known fields, each of its type; required fields may be
-/// missing (they are reported). Returns the paths of what was cut out.
-pub(super) fn prune(text: &str, root: &mut Spanned<DeValue<'_>>, found: &mut Vec<Found>) -> BTreeSet<Vec<String>> {
-    let schema = schema::cached();
-    let mut walk = Walk { schema, text, found, path: Vec::new(), in_list: false, cut: BTreeSet::new() };
+/// missing (they are reported). Returns the paths of what was cut out. Messages call the whole `called`.
+pub(super) fn prune(
+    schema: &'static Value,
+    called: &str,
+    text: &str,
+    root: &mut Spanned<DeValue<'_>>,
+    found: &mut Vec<Found>,
+) -> BTreeSet<Vec<String>> {
+    let mut walk = Walk { schema, called, text, found, path: Vec::new(), in_list: false, cut: BTreeSet::new() };
     walk.value(schema, root);
     walk.cut
 }
 
 struct Walk<'a> {
     schema: &'static Value,
+    called: &'a str,
     text: &'a str,
     found: &'a mut Vec<Found>,
     path: Vec<String>,
@@ -85,7 +90,10 @@ impl Walk<'_> {
                 None => {
                     let meant = did_you_mean(key.get_ref(), known.into_iter().flatten().map(|(name, _)| name.as_str()));
                     misspelt.extend(meant);
-                    let wrong = self.unknown_field(key.get_ref(), meant, known);
+                    let wrong = match schema["x-hints"][key.get_ref().as_ref()].as_str() {
+                        Some(hint) => Wrong::new(self.not_a_field(key.get_ref())).hint(hint),
+                        None => self.unknown_field(key.get_ref(), meant, known),
+                    };
                     self.found.push(wrong.at(key.span().start));
                     cut.insert(key.get_ref().to_string());
                     continue;
@@ -117,14 +125,18 @@ impl Walk<'_> {
     }
 
     fn field(&self) -> &str {
-        self.path.last().map_or("the document", String::as_str)
+        self.path.last().map_or(self.called, String::as_str)
     }
 
     fn place(&self) -> String {
         match self.path.as_slice() {
-            [] => "the document".to_owned(),
+            [] => self.called.to_owned(),
             path => format!("`[{}]`", dotted(path)),
         }
+    }
+
+    fn not_a_field(&self, key: &str) -> String {
+        format!("{} is not a field of {}", shown(key), self.place())
     }
 
     fn unknown_field(
@@ -133,7 +145,7 @@ impl Walk<'_> {
         meant: Option<&'static str>,
         known: Option<&'static Map<String, Value>>,
     ) -> Wrong {
-        let wrong = Wrong::new(format!("{} is not a field of {}", shown(key), self.place()));
+        let wrong = Wrong::new(self.not_a_field(key));
         let known = || known.into_iter().flatten();
         if let Some(meant) = meant {
             return wrong.hint(format!("did you mean `{meant}`?"));
@@ -151,7 +163,7 @@ impl Walk<'_> {
         let wrong = Wrong::new(format!("`{field}` is missing in {}", self.place()));
         match &schema["examples"][0] {
             Value::Null => wrong,
-            example if self.path.is_empty() => wrong.hint(format!("begin the document with `{field} = {example}`")),
+            example if field == "schema" => wrong.hint(format!("begin {} with `{field} = {example}`", self.called)),
             example => wrong.hint(format!("add a line such as `{field} = {example}`")),
         }
     }

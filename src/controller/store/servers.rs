@@ -1,0 +1,303 @@
+//! The fleet's servers: identity and standing (changed by operators and enrolment), and what is seen of them
+//! (changed by their agents, in batches).
+
+use jiff::Timestamp;
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+use sqlx::any::AnyRow;
+use uuid::Uuid;
+
+use super::row::{self, Columns, stored};
+use super::{By, During, Store, StoreError};
+use crate::model::Name;
+use crate::model::fleet::Position;
+use crate::wire::PublicKey;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    pub name: Name,
+    pub id: Uuid,
+    /// Ed25519; long-lived, what the server is known by.
+    pub identity: PublicKey,
+    /// X25519; what secrets for the server are sealed to.
+    pub sealing: [u8; 32],
+    pub state: ServerState,
+    pub enrolled_at: Timestamp,
+    /// The last one issued.
+    pub certificate: Option<Certificate>,
+    /// Of the last recovery with the identity key; only grows.
+    pub recovery_sequence: u64,
+    pub last_seen: Option<Timestamp>,
+    /// The controller process that holds the agent's connection.
+    pub connected_to: Option<Uuid>,
+    /// What the agent last said; it may be behind the truth, never ahead.
+    pub position: Option<Position>,
+    pub agent_version: Option<String>,
+    /// Up to here the store has all of the agent's outbox.
+    pub acknowledged: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// As the certificate authority wrote it.
+    pub serial: String,
+    pub not_after: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerState {
+    Enrolled,
+    /// Never again, under no name.
+    Banned,
+    /// Out, and may enrol again with a new token.
+    Evicted,
+}
+
+impl ServerState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ServerState::Enrolled => "enrolled",
+            ServerState::Banned => "banned",
+            ServerState::Evicted => "evicted",
+        }
+    }
+}
+
+impl std::str::FromStr for ServerState {
+    type Err = std::io::Error;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [ServerState::Enrolled, ServerState::Banned, ServerState::Evicted]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| std::io::Error::other(format!("`{text}` is no state of a server")))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The server was set back to an earlier state, or somebody replays an old request.
+    #[error("server `{server}` asks for recovery {given}, but {stored} was done already")]
+    Outdated { server: Name, given: u64, stored: u64 },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What an agent says when its connection begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    pub server: Name,
+    pub agent_version: String,
+    pub position: Option<Position>,
+}
+
+pub(super) const COLUMNS: &str = "name, id, identity_key, sealing_key, state, enrolled_at, certificate_serial, \
+     certificate_not_after, recovery_sequence, last_seen, connected_to, position, agent_version, acknowledged";
+
+pub(super) fn read(row: &AnyRow) -> Result<Server, sqlx::Error> {
+    let certificate = match (row.text_or_null("certificate_serial")?, row.time_or_null("certificate_not_after")?) {
+        (Some(serial), Some(not_after)) => Some(Certificate { serial, not_after }),
+        _ => None,
+    };
+    Ok(Server {
+        name: row.parsed("name")?,
+        id: row.parsed("id")?,
+        identity: row.key("identity_key")?,
+        sealing: row.key("sealing_key")?.0,
+        state: row.parsed("state")?,
+        enrolled_at: row.time("enrolled_at")?,
+        certificate,
+        recovery_sequence: row.number("recovery_sequence")?,
+        last_seen: row.time_or_null("last_seen")?,
+        connected_to: row.parsed_or_null("connected_to")?,
+        position: row.json_or_null("position")?,
+        agent_version: row.text_or_null("agent_version")?,
+        acknowledged: row.number("acknowledged")?,
+    })
+}
+
+/// Servers whose rows one statement changes: far below both databases' limits of place holders.
+const BATCH: usize = 500;
+
+impl Store {
+    /// All servers that ever enrolled, by name.
+    pub async fn servers(&self) -> Result<Vec<Server>, StoreError> {
+        let doing = "list the servers";
+        let query = format!("SELECT {COLUMNS} FROM servers ORDER BY name");
+        let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(self.reader()).await.during(doing)?;
+        rows.iter().map(read).collect::<Result<_, _>>().during(doing)
+    }
+
+    /// `None`: no server of this name ever enrolled.
+    pub async fn server(&self, name: &Name) -> Result<Option<Server>, StoreError> {
+        let doing = "look up a server";
+        let query = format!("SELECT {COLUMNS} FROM servers WHERE name = $1");
+        let row = sqlx::query(AssertSqlSafe(query)).bind(name.as_str()).fetch_optional(self.reader()).await;
+        row.during(doing)?.as_ref().map(read).transpose().during(doing)
+    }
+
+    /// Remembers the certificate that was issued to the server.
+    pub async fn set_certificate(&self, server: &Name, certificate: &Certificate, by: &By) -> Result<(), StoreError> {
+        let doing = "record a certificate";
+        let mut change = self.change(doing).await?;
+        let done =
+            sqlx::query("UPDATE servers SET certificate_serial = $1, certificate_not_after = $2 WHERE name = $3")
+                .bind(certificate.serial.as_str())
+                .bind(certificate.not_after.as_millisecond())
+                .bind(server.as_str())
+                .execute(change.connection())
+                .await
+                .during(doing)?;
+        if done.rows_affected() == 0 {
+            return Err(StoreError::NoSuchServer(server.clone()));
+        }
+        let detail = json!({ "server": server, "serial": certificate.serial, "not_after": certificate.not_after });
+        change.audit(by, "server.certificate", detail).await?;
+        change.commit().await
+    }
+
+    /// Takes a recovery's sequence if it is higher than every one before: compare-and-set.
+    pub async fn advance_recovery(&self, server: &Name, sequence: u64, by: &By) -> Result<(), RecoveryError> {
+        let doing = "record a recovery";
+        let given = stored("the sequence of a recovery", sequence)?;
+        let mut change = self.change(doing).await?;
+        let done = sqlx::query("UPDATE servers SET recovery_sequence = $1 WHERE name = $2 AND recovery_sequence < $1")
+            .bind(given)
+            .bind(server.as_str())
+            .execute(change.connection())
+            .await
+            .during(doing)?;
+        if done.rows_affected() == 0 {
+            drop(change);
+            let found = self.server(server).await?.ok_or_else(|| StoreError::NoSuchServer(server.clone()))?;
+            let stored = found.recovery_sequence;
+            return Err(RecoveryError::Outdated { server: server.clone(), given: sequence, stored });
+        }
+        change.audit(by, "server.recover", json!({ "server": server, "sequence": sequence })).await?;
+        Ok(change.commit().await?)
+    }
+
+    /// Never again: not this identity under any name, not another under this name. Revokes its join tokens.
+    pub async fn ban(&self, server: &Name, by: &By) -> Result<(), StoreError> {
+        self.set_state(server, ServerState::Banned, by).await
+    }
+
+    /// Out until it enrols with a new token. Revokes its join tokens. A banned server stays banned.
+    pub async fn evict(&self, server: &Name, by: &By) -> Result<(), StoreError> {
+        self.set_state(server, ServerState::Evicted, by).await
+    }
+
+    async fn set_state(&self, server: &Name, state: ServerState, by: &By) -> Result<(), StoreError> {
+        let doing = "change a server's standing";
+        let mut change = self.change(doing).await?;
+        let done =
+            sqlx::query("UPDATE servers SET state = CASE WHEN state = 'banned' THEN state ELSE $1 END WHERE name = $2")
+                .bind(state.as_str())
+                .bind(server.as_str())
+                .execute(change.connection())
+                .await
+                .during(doing)?;
+        if done.rows_affected() == 0 {
+            return Err(StoreError::NoSuchServer(server.clone()));
+        }
+        sqlx::query("UPDATE join_tokens SET revoked = $1 WHERE server = $2 AND revoked IS NULL")
+            .bind(by.now.as_millisecond())
+            .bind(server.as_str())
+            .execute(change.connection())
+            .await
+            .during(doing)?;
+        change.notify([server]).await?;
+        let what = if state == ServerState::Banned { "server.ban" } else { "server.evict" };
+        change.audit(by, what, json!({ "server": server })).await?;
+        change.commit().await
+    }
+
+    /// The agents are connected to the controller process `instance` now, wherever they were before.
+    pub async fn connected(&self, greetings: &[Greeting], instance: Uuid, now: Timestamp) -> Result<(), StoreError> {
+        let doing = "record connections";
+        let mut change = self.change(doing).await?;
+        for batch in in_order(greetings, |greeting| &greeting.server).chunks(BATCH) {
+            let new = row::values(batch.len(), 3);
+            let next = 3 * batch.len() + 1;
+            let query = format!(
+                "WITH new (name, agent_version, position) AS (VALUES {new})
+                 UPDATE servers SET agent_version = new.agent_version,
+                     position = COALESCE(new.position, servers.position), connected_to = ${next}, last_seen = ${}
+                 FROM new WHERE servers.name = new.name",
+                next + 1
+            );
+            let mut query = sqlx::query(AssertSqlSafe(query));
+            for greeting in batch {
+                query = query
+                    .bind(greeting.server.as_str())
+                    .bind(greeting.agent_version.as_str())
+                    .bind(greeting.position.as_ref().map(json_text));
+            }
+            let query = query.bind(instance.to_string()).bind(now.as_millisecond());
+            query.execute(change.connection()).await.during(doing)?;
+        }
+        change.commit().await
+    }
+
+    /// The agents' connections to `instance` ended. Who connected to another process meanwhile stays connected.
+    pub async fn disconnected(&self, servers: &[Name], instance: Uuid, now: Timestamp) -> Result<(), StoreError> {
+        let doing = "record ended connections";
+        let mut change = self.change(doing).await?;
+        for batch in in_order(servers, |name| name).chunks(BATCH) {
+            let query = format!(
+                "UPDATE servers SET connected_to = NULL, last_seen = $1 WHERE connected_to = $2 AND name IN ({})",
+                row::list(3, batch.len())
+            );
+            let mut query = sqlx::query(AssertSqlSafe(query)).bind(now.as_millisecond()).bind(instance.to_string());
+            for name in batch {
+                query = query.bind(name.as_str());
+            }
+            query.execute(change.connection()).await.during(doing)?;
+        }
+        change.commit().await
+    }
+
+    /// At the start of the controller process `instance`: nobody is connected to it yet, whatever its predecessor
+    /// of that name left. Gives how many there were.
+    pub async fn forget_connections(&self, instance: Uuid) -> Result<u64, StoreError> {
+        let doing = "forget old connections";
+        let mut change = self.change(doing).await?;
+        let done = sqlx::query("UPDATE servers SET connected_to = NULL WHERE connected_to = $1")
+            .bind(instance.to_string())
+            .execute(change.connection())
+            .await
+            .during(doing)?;
+        change.commit().await?;
+        Ok(done.rows_affected())
+    }
+
+    /// How far the servers say they have come, many in one transaction. The last of two for one server counts.
+    pub async fn note_positions(&self, positions: &[(Name, Position)], now: Timestamp) -> Result<(), StoreError> {
+        let doing = "record positions";
+        let mut change = self.change(doing).await?;
+        for batch in in_order(positions, |(name, _)| name).chunks(BATCH) {
+            let new = row::values(batch.len(), 2);
+            let query = format!(
+                "WITH new (name, position) AS (VALUES {new})
+                 UPDATE servers SET position = new.position, last_seen = ${}
+                 FROM new WHERE servers.name = new.name",
+                2 * batch.len() + 1
+            );
+            let mut query = sqlx::query(AssertSqlSafe(query));
+            for (name, position) in batch {
+                query = query.bind(name.as_str()).bind(json_text(position));
+            }
+            query.bind(now.as_millisecond()).execute(change.connection()).await.during(doing)?;
+        }
+        change.commit().await
+    }
+}
+
+/// By name, one each (the last given): all batches lock rows in the same order.
+fn in_order<T>(items: &[T], name: impl Fn(&T) -> &Name) -> Vec<&T> {
+    items.iter().map(|item| (name(item), item)).collect::<std::collections::BTreeMap<_, _>>().into_values().collect()
+}
+
+pub(super) fn json_text(position: &Position) -> String {
+    serde_json::to_string(position).expect("a position is plain data")
+}
