@@ -7,6 +7,7 @@ use serde::Serialize;
 
 /// A place in a text, counted from 1, columns in characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize, JsonSchema)]
+#[schemars(rename = "Place")]
 pub struct Position {
     pub file: String,
     pub line: usize,
