@@ -4,7 +4,6 @@
 //! One worker does one thing at a time; connections wait in a bounded queue. It ends between two things if
 //! it can, and what it leaves undone the next start takes up.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +16,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Ledger;
+use super::delivery::Delivered;
 use super::door::{self, Reply, Request};
+use super::link_door::{self, Link, Progress};
 use super::reconcile::{Agent, AgentError};
 use crate::engine::{Event, Events, Silent};
 use crate::model::report::Report;
+use crate::wire::envelope::Envelope;
+use crate::wire::message::FromAgent;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -45,9 +48,13 @@ struct Job {
 
 pub async fn run(agent: Agent) -> Result<(), DaemonError> {
     let stopping = stopping()?;
-    let listener = listen(&agent.host.path(door::SOCKET))?;
+    let agent = Arc::new(agent);
+    let listener = listen(&agent.host.path(door::SOCKET), door::GROUP)?;
+    let for_link = listen(&agent.host.path(link_door::SOCKET), link_door::GROUP)?;
     let (jobs, mut queue) = mpsc::channel(WAITING);
     let door = tokio::spawn(open_door(listener, jobs));
+    let link = Link::default();
+    let link_door = tokio::spawn(link.clone().open(for_link, agent.clone()));
 
     let mut tick = tokio::time::interval(Duration::from_secs(agent.interval_s.into()));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -57,6 +64,7 @@ pub async fn run(agent: Agent) -> Result<(), DaemonError> {
         tokio::select! {
             // Each arm is cancel-safe: a tick or a received value is taken whole or not at all.
             () = stopping.cancelled() => break,
+            envelope = link.document() => until_overdue(&stopping, deliver(&agent, &link, &envelope)).await,
             Some(job) = queue.recv() => until_overdue(&stopping, serve(&agent, job)).await,
             _ = tick.tick() => until_overdue(&stopping, look(&agent, false)).await,
             Some(unit) = failures.next() => {
@@ -64,9 +72,11 @@ pub async fn run(agent: Agent) -> Result<(), DaemonError> {
                 until_overdue(&stopping, look(&agent, true)).await;
             }
         }
+        link.outbox_grew();
     }
     notify(&[sd_notify::NotifyState::Stopping]);
     door.abort();
+    link_door.abort();
     Ok(())
 }
 
@@ -99,23 +109,8 @@ async fn until_overdue(stopping: &CancellationToken, work: impl Future<Output = 
     }
 }
 
-fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
-    let failed = |error| DaemonError::Listen(path.display().to_string(), error);
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(failed)?;
-    }
-    // Ours from an earlier run: the host lock, not the socket, keeps two agents apart.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    // The group is made by the package; without it only root comes in.
-    if let Ok(Some(group)) = nix::unistd::Group::from_name("socle") {
-        nix::unistd::chown(path, None, Some(group.gid)).map_err(|error| failed(error.into()))?;
-    }
-    Ok(listener)
+fn listen(path: &Path, group: &str) -> Result<UnixListener, DaemonError> {
+    link_door::listen(path, group).map_err(|error| DaemonError::Listen(path.display().to_string(), error))
 }
 
 async fn open_door(listener: UnixListener, jobs: mpsc::Sender<Job>) {
@@ -186,6 +181,28 @@ async fn serve(agent: &Agent, job: Job) {
     }
 }
 
+/// Takes a document of the controller and brings it about. The answer leaves before the pass begins.
+async fn deliver(agent: &Agent, link: &Link, envelope: &Envelope) {
+    let news = match agent.deliver(envelope) {
+        Delivered::Accepted { position, news } => {
+            link.tell(FromAgent::Accepted { position });
+            news
+        }
+        Delivered::Refused { mark, error, problems } => {
+            link.tell(FromAgent::Refused { mark, error, problems });
+            false
+        }
+    };
+    link.outbox_grew();
+    if !news {
+        return;
+    }
+    status("applying a document of the controller");
+    let told: Arc<dyn Events> = Arc::new(Progress::new(link.clone()));
+    let _given = agent.progress.to(told.clone());
+    tell(agent.reconcile(&told).await.map(Some));
+}
+
 /// Events of one request. Unbounded, but a pass makes a few hundred at most.
 struct Told(mpsc::UnboundedSender<Event>);
 
@@ -206,12 +223,20 @@ async fn answer(stream: &mut UnixStream, reply: &Reply) {
 /// Brings about what was accepted, or only looks, as the document's policy says.
 async fn look(agent: &Agent, now: bool) {
     match agent.tend(&Silent, now).await {
-        Ok(Some(report)) => say(&report),
         Ok(None) | Err(AgentError::NothingAccepted) => {
             if Ledger::load(&agent.state).is_ok_and(|ledger| ledger.accepted.is_none()) {
                 status("waiting for a document");
             }
         }
+        outcome => tell(outcome),
+    }
+}
+
+/// To the journal and `systemctl status`.
+fn tell(outcome: Result<Option<Report>, AgentError>) {
+    match outcome {
+        Ok(Some(report)) => say(&report),
+        Ok(None) => {}
         Err(error) => {
             let report = error.report();
             tracing::error!(code = report.code, hint = report.hint, "{report}");

@@ -13,6 +13,8 @@ use crate::model::report::{ErrorReport, Report};
 
 /// Where the daemon listens.
 pub const SOCKET: &str = "/run/socle/agent.sock";
+/// Who may come in besides root.
+pub const GROUP: &str = "socle";
 
 /// A document may be this long, and a request little more.
 pub const MAX_REQUEST: u64 = 4 << 20;
@@ -111,6 +113,7 @@ impl AgentError {
             AgentError::Uncompilable(_) => ("document.uncompilable", Some("socle agent check FILE".to_owned())),
             AgentError::Secret(_) => ("secret.unreadable", None),
             AgentError::Journal(_) => ("journal.error", Some("see `df -h /var/lib/socle`".to_owned())),
+            AgentError::Outbox(_) => ("outbox.error", Some("see `df -h /var/lib/socle`".to_owned())),
             AgentError::Report(_) => ("report.error", Some("see `df -h /var/lib/socle`".to_owned())),
         };
         ErrorReport::of(code, self, hint)

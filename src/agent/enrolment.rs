@@ -10,7 +10,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 
 use super::dial::{self, DialError};
+use super::reconcile::Agent;
 use crate::durable::{self, DurableError};
+use crate::host::PortError;
 use crate::model::report::ErrorReport;
 use crate::model::{Digest, Name};
 use crate::wire::enrol::{Call, EXPORTER_LABEL, Enrolled, Exporter, MAX_BYTES, Reply};
@@ -233,6 +235,14 @@ pub async fn join(
     keep(state, IDENTITY, &mine)?;
     durable::remove(&state.join(STARTED)).map_err(EnrolError::Keep)?;
     Ok(Joined::Enrolled { fleet: enrolled.fleet_name, server: enrolled.server })
+}
+
+impl Agent {
+    /// (Re)starts the agent, so that its doors are open, and the link, so that it takes up its identity.
+    pub async fn connect_link(&self) -> Result<(), PortError> {
+        self.host.units.start("socle-agent.service").await?;
+        self.host.units.restart("socle-link.service").await
+    }
 }
 
 /// The keys of an earlier try with this token, or new ones. A server that enrols again stays who it was.

@@ -5,10 +5,13 @@
 
 pub mod config;
 pub mod daemon;
+pub mod delivery;
 mod dial;
 pub mod door;
 pub mod enrolment;
 pub mod ledger;
+pub mod link;
+pub mod link_door;
 pub mod outbox;
 mod purge;
 pub mod real;

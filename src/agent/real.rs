@@ -113,11 +113,11 @@ fn facts(root: &Path) -> Result<Facts, SetupError> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the clock")]
-fn now() -> jiff::Timestamp {
+pub fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
 /// A kernel that gives no random bytes is not one to make secrets on.
-fn random(bytes: &mut [u8]) {
+pub fn random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the kernel gives random bytes (getrandom(2))");
 }

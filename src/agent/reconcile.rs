@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ledger::{self, Ledger, LedgerError};
+use super::outbox::{Outbox, OutboxError};
 use super::secrets::{self, SecretError};
 use crate::durable::{DurableError, HostLock, LockError};
 use crate::engine::pass::{self, Passed};
@@ -17,6 +18,7 @@ use crate::model::{Name, ResourceId};
 use crate::recipe::{self, Catalog, CompileProblem, Context, Facts, Recipe};
 use crate::resources::release::{self, Origin};
 use crate::resources::{AnyDesired, AnyObserved, Wanted, setup};
+use crate::wire::message::Item;
 
 /// Everything the agent works with. Time and randomness come from outside.
 pub struct Agent {
@@ -60,6 +62,8 @@ pub enum AgentError {
     Journal(#[source] DurableError),
     #[error("cannot keep the report")]
     Report(#[source] DurableError),
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
     #[error("cannot make the state directory `{0}`")]
     State(PathBuf, #[source] std::io::Error),
 }
@@ -82,7 +86,7 @@ impl Agent {
         self.check_with(&ledger, file, text)
     }
 
-    fn check_with(&self, ledger: &Ledger, file: &str, text: &str) -> Result<Document, AgentError> {
+    pub(super) fn check_with(&self, ledger: &Ledger, file: &str, text: &str) -> Result<Document, AgentError> {
         let document = document::parse(file, text).map_err(AgentError::Refused)?;
         let target = ledger.target(ledger.generation(), &document);
         let mut problems = self.resources(ledger, &target)?.err().unwrap_or_default();
@@ -153,7 +157,7 @@ impl Agent {
         let target = ledger.target(ledger.generation(), &document);
         let wanted = self.compile(&ledger, &target)?;
         let report = pass::look(&self.host, ledger.generation(), &wanted).await;
-        self.keep(&report)?;
+        self.keep(&report, &ledger, &self.lock("socle agent run")?)?;
         Ok(Some(report))
     }
 
@@ -218,7 +222,7 @@ impl Agent {
                 ledger.store(&self.state, lock)?;
             }
             report.converged &= target.held_back.is_empty();
-            self.keep(&report)?;
+            self.keep(&report, ledger, lock)?;
             return Ok(report);
         }
     }
@@ -321,14 +325,22 @@ impl Agent {
         Ok(open.into_iter().map(|what| format!("the last pass was interrupted at: {what}")).collect())
     }
 
-    /// The last report, for `status`. Written only when it says something new.
-    fn keep(&self, report: &Report) -> Result<(), AgentError> {
+    pub fn outbox(&self) -> Outbox {
+        Outbox::new(&self.state)
+    }
+
+    /// The last report, for `status` and the controller. Written only when it says something new.
+    fn keep(&self, report: &Report, ledger: &Ledger, lock: &HostLock) -> Result<(), AgentError> {
         let path = self.state.join("report.json");
         let old = crate::durable::read(&path).map_err(AgentError::Report)?;
-        let bytes =
-            serde_json::to_vec_pretty(&Report { duration_ms: 0, ..report.clone() }).expect("a report is plain data");
+        let report = Report { duration_ms: 0, ..report.clone() };
+        let bytes = serde_json::to_vec_pretty(&report).expect("a report is plain data");
         if old.as_deref() == Some(&bytes[..]) {
             return Ok(());
+        }
+        // To the controller first: if we end in between, it is told twice, not never.
+        if self.state.join("fleet.json").exists() {
+            self.outbox().put(Item::Report { report, position: ledger.position() }, (self.now)(), lock)?;
         }
         crate::durable::write(&path, &bytes, 0o600).map_err(AgentError::Report)
     }

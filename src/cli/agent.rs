@@ -9,10 +9,12 @@ use tokio::net::UnixStream;
 use super::progress::Terminal;
 use super::{Exit, print};
 use crate::agent::door::{self, Reply, Request};
+use crate::agent::enrolment::{self, Joined};
 use crate::agent::reconcile::{Agent, AgentError};
 use crate::agent::{Ledger, daemon, real};
 use crate::engine::Events;
 use crate::model::Name;
+use crate::wire::JoinToken;
 
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
@@ -54,6 +56,12 @@ pub enum AgentCommand {
         /// Wait for more
         #[arg(long, short)]
         follow: bool,
+    },
+    /// Make this server one of a controller's fleet
+    Join {
+        /// The file with the join token, which nobody else may read; `-` for standard input
+        #[arg(long, value_name = "FILE")]
+        token_file: PathBuf,
     },
     /// Look after this server: what the service runs
     Run,
@@ -123,6 +131,7 @@ async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<E
             ask(&agent, Request::Purge { name: instance }, &terminal, json, false).await
         }
         AgentCommand::Logs { instance, lines, follow } => logs(&agent, &instance, lines, follow).await,
+        AgentCommand::Join { token_file } => join(&agent, &token_file, json).await,
         AgentCommand::Run => daemon::run(agent).await.map(|()| Exit::Converged).map_err(Into::into),
     }
 }
@@ -232,6 +241,42 @@ fn read(file: &Path) -> anyhow::Result<(String, String)> {
     }
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
     Ok((file.display().to_string(), text))
+}
+
+async fn join(agent: &Agent, token_file: &Path, json: bool) -> anyhow::Result<Exit> {
+    let (_, text) = read(token_file)?;
+    let token = match text.parse::<JoinToken>() {
+        Ok(token) => token,
+        Err(error) => {
+            print::error(
+                &error.to_string(),
+                Some("socle controller server add NAME, on the controller, prints a new one"),
+            );
+            return Ok(Exit::BadInput);
+        }
+    };
+    let joined = {
+        let _lock = agent.lock("socle agent join")?;
+        enrolment::join(&agent.state, &token, (agent.now)(), agent.random).await
+    };
+    let joined = match joined {
+        Ok(joined) => joined,
+        Err(enrolment::EnrolError::Refused(error)) => {
+            print::error_report(&error);
+            return Ok(Exit::BadInput);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // Also when it was enrolled before: whoever repeats a join wants to see the server connected.
+    agent.connect_link().await.context("enrolled, but the link to the controller does not start")?;
+    if json {
+        print::json(&joined)?;
+    } else {
+        let (Joined::Enrolled { fleet, server } | Joined::Already { fleet, server }) = &joined;
+        let already = if matches!(joined, Joined::Already { .. }) { "already " } else { "" };
+        print::raw(format!("this server is {already}enrolled as `{server}` in the fleet `{fleet}`\n").as_bytes())?;
+    }
+    Ok(Exit::Converged)
 }
 
 async fn logs(agent: &Agent, instance: &Name, lines: u32, follow: bool) -> anyhow::Result<Exit> {

@@ -5,6 +5,7 @@ mod catalog;
 mod directory;
 mod exit;
 mod fleet;
+mod link;
 mod manual;
 mod print;
 mod progress;
@@ -38,6 +39,9 @@ enum Command {
     /// Bring all servers of a fleet to their desired state
     #[command(subcommand)]
     Fleet(fleet::FleetCommand),
+    /// The connection of this server to its controller
+    #[command(subcommand, hide = true)]
+    Link(link::LinkCommand),
     /// The applications that can be installed
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -65,6 +69,7 @@ pub fn main() -> Exit {
     };
     let done = match cli.command {
         Command::Agent(command) => agent::run(command, &cli.state, cli.json),
+        Command::Link(command) => link::run(command),
         Command::Catalog(command) => catalog::run(&command, cli.json),
         Command::Fleet(command) => fleet::run(command, cli.json),
         Command::Schema { fleet: false } => print::json(&crate::model::document::schema()).map(|()| Exit::Converged),

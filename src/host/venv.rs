@@ -162,6 +162,8 @@ impl PipVenv {
         }
         let failed = |error: io::Error| VenvError::Prepare(self.work.clone(), error);
         fs::create_dir_all(&self.work).map_err(failed)?;
+        // Whatever our umask is: the user who builds passes through.
+        fs::set_permissions(&self.work, fs::Permissions::from_mode(0o711)).map_err(failed)?;
         let root = tempfile::Builder::new().prefix("venv-").tempdir_in(&self.work).map_err(failed)?;
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o711)).map_err(failed)?;
         let (environment, home) = (root.path().join("environment"), root.path().join("home"));

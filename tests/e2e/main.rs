@@ -4,12 +4,15 @@
 
 mod applications;
 mod apt;
+mod bootstrap;
 mod daemon;
 mod faults;
 #[cfg(feature = "testing")]
 mod inside;
 mod isolation;
 mod machine;
+mod packages;
+mod repository;
 #[cfg(feature = "testing")]
 mod systemd;
 mod upgrades;

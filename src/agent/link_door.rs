@@ -1,0 +1,205 @@
+//! The door for `socle-link`: `/run/socle/link.sock` (0660 root:socle-door).
+//!
+//! Whoever comes in may hand over signed documents, have signed documents planned, and take what is to be
+//! told to the controller. That is all: a program that misuses this door can keep the controller's word from
+//! the agent, and cannot put another in its place. One connection; a new one replaces the old.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use super::outbox::OutboxError;
+use super::reconcile::{Agent, AgentError};
+use crate::engine::{Event, Events};
+use crate::wire::envelope::Envelope;
+use crate::wire::frame::{FrameError, Reader, Writer};
+use crate::wire::message::{FromAgent, MAX_BYTES, OUTBOX_BATCH, ToAgent};
+
+/// Where the daemon listens for its link.
+pub const SOCKET: &str = "/run/socle/link.sock";
+/// Who may come in besides root.
+pub const GROUP: &str = "socle-door";
+
+/// Messages that may wait for a link that does not read. Then it is let go; it comes back.
+const WAITING: usize = 256;
+/// Progress of a download is told this often at most.
+const BYTES_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    #[error("the link said something that is not for the agent")]
+    NotForUs,
+    #[error("another connection took its place, or it did not read")]
+    Replaced,
+}
+
+/// The daemon's side of the door.
+#[derive(Clone, Default)]
+pub struct Link(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// The newest document that was handed over and not yet taken.
+    slot: Mutex<Option<Envelope>>,
+    handed_over: Notify,
+    /// To the connected link.
+    out: Mutex<Option<mpsc::Sender<FromAgent>>>,
+    outbox: Notify,
+}
+
+impl Link {
+    /// Lets links in, for ever.
+    pub async fn open(self, listener: UnixListener, agent: Arc<Agent>) {
+        let mut current: Option<tokio::task::JoinHandle<()>> = None;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    if let Some(old) = current.take() {
+                        old.abort();
+                    }
+                    let (link, agent) = (self.clone(), agent.clone());
+                    current = Some(tokio::spawn(async move {
+                        if let Err(error) = link.serve(stream, &agent).await {
+                            tracing::info!("the link is gone: {error}");
+                        }
+                    }));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot let the link in");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    /// The next document. Cancel-safe: it stays until it is returned.
+    pub async fn document(&self) -> Envelope {
+        loop {
+            if let Some(envelope) = lock(&self.0.slot).take() {
+                return envelope;
+            }
+            self.0.handed_over.notified().await;
+        }
+    }
+
+    /// Says something to the controller if it can be reached now.
+    pub fn tell(&self, message: FromAgent) {
+        let mut out = lock(&self.0.out);
+        if let Some(sender) = out.as_ref()
+            && sender.try_send(message).is_err()
+        {
+            *out = None;
+        }
+    }
+
+    /// There may be something new in the outbox.
+    pub fn outbox_grew(&self) {
+        self.0.outbox.notify_one();
+    }
+
+    async fn serve(&self, stream: UnixStream, agent: &Arc<Agent>) -> Result<(), LinkError> {
+        let (read, write) = stream.into_split();
+        let mut reader = Reader::<_, ToAgent>::new(read, MAX_BYTES);
+        let mut writer = Writer::<_, FromAgent>::new(write, MAX_BYTES);
+        let (sender, mut out) = mpsc::channel(WAITING);
+        *lock(&self.0.out) = Some(sender.clone());
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        writer.send(&FromAgent::Hello { version, position: agent.position()? }).await?;
+        let mut sent = send_outbox(agent, &mut writer, 0).await?;
+        loop {
+            tokio::select! {
+                message = reader.next() => match message? {
+                    ToAgent::Document { envelope } => {
+                        *lock(&self.0.slot) = Some(envelope);
+                        self.0.handed_over.notify_one();
+                    }
+                    ToAgent::Plan { request, envelope } => {
+                        let (agent, sender) = (agent.clone(), sender.clone());
+                        tokio::spawn(async move {
+                            let plan = agent.plan_signed(&envelope).await;
+                            // The link may be gone by now, and with it whoever asked.
+                            let _ = sender.send(FromAgent::Planned { request, plan }).await;
+                        });
+                    }
+                    ToAgent::Stored { sequence } => {
+                        agent.outbox().stored(sequence)?;
+                        sent = send_outbox(agent, &mut writer, sent.max(sequence)).await?;
+                    }
+                    ToAgent::Welcome | ToAgent::Certificate { .. } | ToAgent::Ping | ToAgent::Bye { .. } => {
+                        return Err(LinkError::NotForUs);
+                    }
+                },
+                message = out.recv() => writer.send(&message.ok_or(LinkError::Replaced)?).await?,
+                () = self.0.outbox.notified() => sent = send_outbox(agent, &mut writer, sent).await?,
+            }
+        }
+    }
+}
+
+type ToLink = Writer<tokio::net::unix::OwnedWriteHalf, FromAgent>;
+
+/// One batch of what was not sent on this connection. The next follows when the controller has stored it.
+async fn send_outbox(agent: &Agent, writer: &mut ToLink, sent: u64) -> Result<u64, LinkError> {
+    let items = agent.outbox().after(sent, OUTBOX_BATCH)?;
+    let Some(last) = items.last().map(|item| item.sequence) else { return Ok(sent) };
+    writer.send(&FromAgent::Outbox { items }).await?;
+    Ok(last)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells the controller how a pass goes on.
+pub struct Progress {
+    link: Link,
+    bytes_told: Mutex<Option<Instant>>,
+}
+
+impl Progress {
+    pub fn new(link: Link) -> Self {
+        Self { link, bytes_told: Mutex::new(None) }
+    }
+}
+
+impl Events for Progress {
+    fn event(&self, event: Event) {
+        if matches!(event, Event::Bytes { .. }) {
+            let mut told = lock(&self.bytes_told);
+            if told.is_some_and(|told| told.elapsed() < BYTES_EVERY) {
+                return;
+            }
+            *told = Some(Instant::now());
+        }
+        self.link.tell(FromAgent::Progress { event });
+    }
+}
+
+/// Listens where the agent's doors are: an old socket is ours from an earlier run, since the host lock, not
+/// the socket, keeps two agents apart. The group comes with the package; without it only root comes in.
+pub fn listen(path: &Path, group: &str) -> std::io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    if let Ok(Some(group)) = nix::unistd::Group::from_name(group) {
+        nix::unistd::chown(path, None, Some(group.gid))?;
+    }
+    Ok(listener)
+}

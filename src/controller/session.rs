@@ -1,0 +1,287 @@
+//! One agent's connection: says hello, gets its newest document whenever there is one, tells how it goes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Controller;
+use super::authority::AuthorityError;
+use super::hub::{Question, Seat, What};
+use super::inbox::{Entry, NotStored};
+use super::store::{By, Certificate, Greeting, ItemBody, OutboxItem, Received, ServerState, StoreError};
+use crate::model::fleet::{Mark, Position};
+use crate::model::report::{ErrorReport, Status};
+use crate::wire::envelope::{Envelope, EnvelopeError};
+use crate::wire::frame::{FrameError, Reader, Writer};
+use crate::wire::message::{FromAgent, Item, MAX_BYTES, Planned, ToAgent};
+use crate::wire::tls::{self, Peer, TlsError};
+
+/// The first message must come within this time.
+const HELLO: Duration = Duration::from_secs(10);
+/// An agent that says nothing is asked this often.
+const PING: Duration = Duration::from_secs(30);
+/// One that does not answer is let go.
+const SILENCE: Duration = Duration::from_secs(75);
+/// Messages to an agent that does not read.
+const WAITING: usize = 32;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("it did not say hello")]
+    NoHello,
+    #[error("it says what only comes once, or out of turn")]
+    OutOfTurn,
+    #[error("it was silent for {} s", SILENCE.as_secs())]
+    Silent,
+    #[error("it does not read")]
+    Stuck,
+    #[error("a newer connection took its place, or it was banned")]
+    Cut,
+    #[error("`{0}` is not enrolled, or under another key")]
+    NotEnrolled(crate::model::Name),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    NotStored(#[from] NotStored),
+    #[error("a kept document cannot be read")]
+    Document(#[from] EnvelopeError),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Serves a verified agent until its connection ends.
+pub(super) async fn run<S>(controller: Arc<Controller>, peer: Peer, stream: S) -> Result<(), SessionError>
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (read, write) = tokio::io::split(stream);
+    let mut reader = Reader::<_, FromAgent>::new(read, MAX_BYTES);
+    let (out, queue) = mpsc::channel(WAITING);
+    // Its own task: an agent that does not read holds up only what goes to it.
+    let writer = tokio::spawn(write_all(Writer::new(write, MAX_BYTES), queue));
+    let ended = serve(&controller, &peer, &mut reader, &out).await;
+    if let Err(error @ (SessionError::NotEnrolled(_) | SessionError::Cut)) = &ended {
+        let error = ErrorReport::of("session.ended", error, None);
+        let _ = out.try_send(ToAgent::Bye { error });
+    }
+    drop(out);
+    // What was queued still leaves, if the agent takes it.
+    let _ = timeout(Duration::from_secs(2), writer).await;
+    ended
+}
+
+async fn write_all<S: AsyncWrite + Unpin>(mut writer: Writer<S, ToAgent>, mut queue: mpsc::Receiver<ToAgent>) {
+    while let Some(message) = queue.recv().await {
+        if writer.send(&message).await.is_err() {
+            return;
+        }
+    }
+    let _ = writer.close().await;
+}
+
+async fn serve<S: AsyncRead + Unpin>(
+    controller: &Controller,
+    peer: &Peer,
+    reader: &mut Reader<S, FromAgent>,
+    out: &mpsc::Sender<ToAgent>,
+) -> Result<(), SessionError> {
+    may_come_in(controller, peer).await?;
+    let hello = timeout(HELLO, reader.next()).await.map_err(|_| SessionError::NoHello)??;
+    let FromAgent::Hello { version, position } = hello else { return Err(SessionError::NoHello) };
+    let seat = controller.hub.join(&peer.server);
+    let number = seat.number;
+    let greeting = Greeting { server: peer.server.clone(), agent_version: version, position: position.clone() };
+    let greeted = controller.inbox.put(Entry::Greeting(greeting)).await.map_err(SessionError::from);
+    let ended = match greeted {
+        Ok(()) => Session::new(controller, peer, out, position).run(seat, reader).await,
+        Err(error) => Err(error),
+    };
+    if controller.hub.leave(&peer.server, number) {
+        controller.inbox.put(Entry::Gone(peer.server.clone())).await?;
+    }
+    ended
+}
+
+/// Asked of the store at every connection: a ban counts at once, whatever the certificate says.
+async fn may_come_in(controller: &Controller, peer: &Peer) -> Result<(), SessionError> {
+    let known = controller.store.server(&peer.server).await?;
+    let may = known.is_some_and(|server| {
+        server.state == ServerState::Enrolled
+            && server.identity.id() == peer.identity
+            && peer.fleet == controller.fleet.id
+    });
+    if may { Ok(()) } else { Err(SessionError::NotEnrolled(peer.server.clone())) }
+}
+
+struct Session<'a> {
+    controller: &'a Controller,
+    peer: &'a Peer,
+    out: &'a mpsc::Sender<ToAgent>,
+    /// Where the server stands, as it said last.
+    at: Option<Position>,
+    /// The newest document that was sent on this connection.
+    sent: Option<Mark>,
+    asked: BTreeMap<u64, oneshot::Sender<Planned>>,
+}
+
+impl<'a> Session<'a> {
+    fn new(controller: &'a Controller, peer: &'a Peer, out: &'a mpsc::Sender<ToAgent>, at: Option<Position>) -> Self {
+        Self { controller, peer, out, at, sent: None, asked: BTreeMap::new() }
+    }
+
+    async fn run<S: AsyncRead + Unpin>(
+        mut self,
+        mut seat: Seat,
+        reader: &mut Reader<S, FromAgent>,
+    ) -> Result<(), SessionError> {
+        self.say(ToAgent::Welcome)?;
+        self.send_newest().await?;
+        let mut heard = Instant::now();
+        let mut ping = heard + PING;
+        loop {
+            tokio::select! {
+                message = reader.next() => {
+                    heard = Instant::now();
+                    ping = heard + PING;
+                    match message {
+                        Ok(message) => self.hear(message).await?,
+                        Err(FrameError::Ended) => return Ok(()),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                () = seat.wake.notified() => {
+                    may_come_in(self.controller, self.peer).await?;
+                    self.send_newest().await?;
+                }
+                Some(question) = seat.questions.recv() => self.ask(question)?,
+                () = seat.cut.cancelled() => return Err(SessionError::Cut),
+                () = sleep_until(ping) => {
+                    if heard.elapsed() > SILENCE {
+                        return Err(SessionError::Silent);
+                    }
+                    self.say(ToAgent::Ping)?;
+                    ping += PING;
+                }
+            }
+        }
+    }
+
+    fn say(&self, message: ToAgent) -> Result<(), SessionError> {
+        self.out.try_send(message).map_err(|_| SessionError::Stuck)
+    }
+
+    /// Sends the newest document unless the server has it, or one after it.
+    async fn send_newest(&mut self) -> Result<(), SessionError> {
+        let Some(newest) = self.controller.store.newest(&self.peer.server).await? else { return Ok(()) };
+        let known = self.at.as_ref().map(|at| at.mark).max(self.sent);
+        if known.is_some_and(|known| known >= newest.mark) {
+            return Ok(());
+        }
+        self.say(ToAgent::Document { envelope: Envelope::from_json(&newest.envelope)? })?;
+        self.sent = Some(newest.mark);
+        Ok(())
+    }
+
+    fn ask(&mut self, question: Question) -> Result<(), SessionError> {
+        self.asked.retain(|_, answer| !answer.is_closed());
+        self.asked.insert(question.request, question.answer);
+        self.say(ToAgent::Plan { request: question.request, envelope: question.envelope })
+    }
+
+    async fn hear(&mut self, message: FromAgent) -> Result<(), SessionError> {
+        let server = &self.peer.server;
+        match message {
+            FromAgent::Hello { .. } => return Err(SessionError::OutOfTurn),
+            FromAgent::Pong => {}
+            FromAgent::Accepted { position } => {
+                self.at = Some(position.clone());
+                self.controller.hub.tell(server, What::Accepted(position.clone()));
+                self.controller.inbox.put(Entry::Position(server.clone(), position)).await?;
+            }
+            FromAgent::Refused { mark, error, problems } => {
+                self.controller.hub.tell(server, What::Refused { mark, error: error.clone(), problems });
+                let text = format!("document {mark} was refused: {error}");
+                let now = (self.controller.now)();
+                self.controller.store.raise_alarm(Some(server), "document.refused", &text, now).await?;
+            }
+            FromAgent::Outbox { items } => self.keep(items).await?,
+            FromAgent::Planned { request, plan } => {
+                if let Some(answer) = self.asked.remove(&request) {
+                    // Whoever asked may have lost patience.
+                    let _ = answer.send(plan);
+                }
+            }
+            FromAgent::Progress { event } => self.controller.hub.tell(server, What::Progress(event)),
+            FromAgent::Renew { csr } => self.renew(&csr).await?,
+        }
+        Ok(())
+    }
+
+    /// Stores what the agent must not lose, then says so.
+    async fn keep(&mut self, items: Vec<crate::wire::message::OutboxItem>) -> Result<(), SessionError> {
+        let (mut reports, mut position, mut stored) = (Vec::new(), None, Vec::new());
+        for item in items {
+            let (sequence, at) = (item.sequence, item.at);
+            let body = match item.item {
+                Item::Report { report, position: since } => {
+                    position = since.or(position);
+                    let json = serde_json::to_string(&report).expect("a report is plain data");
+                    let (generation, outcome) = (report.generation, in_words(&report));
+                    reports.push(report);
+                    ItemBody::Report { generation, outcome, json }
+                }
+                Item::Alarm { error } => ItemBody::Alarm { code: error.code.clone(), text: error.to_string() },
+            };
+            stored.push(OutboxItem { sequence, at, body });
+        }
+        if position.is_some() {
+            self.at.clone_from(&position);
+        }
+        let received = Received { server: self.peer.server.clone(), position, items: stored };
+        let sequence = self.controller.inbox.store(received).await?;
+        self.say(ToAgent::Stored { sequence })?;
+        for report in reports {
+            self.controller.hub.tell(&self.peer.server, What::Report(Arc::new(report)));
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, csr: &[u8]) -> Result<(), SessionError> {
+        let controller = self.controller;
+        let (certificate, record) = controller.certify(csr, self.peer)?;
+        let by = By::new(format!("server:{}", self.peer.server), (controller.now)());
+        controller.store.set_certificate(&self.peer.server, &record, &by).await?;
+        self.say(ToAgent::Certificate { certificate })
+    }
+}
+
+impl Controller {
+    /// A certificate for a server, and what is recorded of it.
+    pub(super) fn certify(&self, csr: &[u8], peer: &Peer) -> Result<(Vec<u8>, Certificate), SessionError> {
+        let mut serial = [0; 16];
+        (self.random)(&mut serial);
+        // RFC 5280: positive.
+        serial[0] &= 0x7f;
+        let certificate = self.keys.authority.for_agent(csr, peer, serial, (self.now)(), self.agent_life)?;
+        let (_, not_after) = tls::validity(&certificate)?;
+        let serial = serial.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok((certificate.to_vec(), Certificate { serial, not_after }))
+    }
+}
+
+fn in_words(report: &crate::model::report::Report) -> String {
+    if report.converged {
+        return "as wanted".to_owned();
+    }
+    let count = |wanted: fn(&Status) -> bool| report.lines.iter().filter(|line| wanted(&line.status)).count();
+    let failed = count(|status| matches!(status, Status::Failed { .. }));
+    format!("not as wanted: {} of {} resources, {failed} failed", count(Status::is_bad), report.lines.len())
+}

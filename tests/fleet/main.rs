@@ -1,0 +1,7 @@
+//! A real controller on loopback: real TLS, a real database, the agent's own enrolment; and a client of the
+//! protocol in place of the agent, which can say what an agent never would.
+
+mod client;
+mod enrolment;
+mod stream;
+mod world;
