@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod authority;
+pub mod backup;
 pub mod compose;
 pub mod config;
 pub mod daemon;

@@ -5,13 +5,13 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::types::FailureBody;
-use crate::controller::hub::AskError;
-use crate::controller::store::{
-    BackupError, JoinTokenError, PutError, Scope, StoreError,
-};
+use crate::controller::backup::BackupError;
+use crate::controller::push::PushError;
+use crate::controller::store::{self, JoinTokenError, PutError, Scope, StoreError};
 use crate::model::Name;
 use crate::model::problem::Problem;
 use crate::model::report::ErrorReport;
+use crate::wire::tls::TlsError;
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
@@ -48,15 +48,20 @@ pub enum Failure {
     #[error(transparent)]
     JoinToken(#[from] JoinTokenError),
     #[error(transparent)]
-    Ask(#[from] AskError),
-    #[error("`{0}` did not answer in time")]
-    Late(Name),
-    #[error(transparent)]
     Backup(#[from] BackupError),
-    #[error("cannot put the backup together")]
-    Archive(#[source] std::io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Put(error) => error.into(),
+            PushError::Store(error) => error.into(),
+        }
+    }
 }
 
 impl Failure {
@@ -75,13 +80,12 @@ impl Failure {
             Failure::Put(PutError::NotEnrolled(_) | PutError::MarksExhausted { .. }) => StatusCode::CONFLICT,
             Failure::JoinToken(JoinTokenError::Banned(_)) => StatusCode::CONFLICT,
             Failure::JoinToken(JoinTokenError::Unknown(_)) => StatusCode::NOT_FOUND,
-            Failure::Ask(_) | Failure::Late(_) => StatusCode::CONFLICT,
-            Failure::Backup(BackupError::UsePostgres { .. }) => StatusCode::CONFLICT,
+            Failure::Backup(BackupError::Store(store::BackupError::UsePostgres { .. })) => StatusCode::CONFLICT,
             Failure::Store(error)
             | Failure::Put(PutError::Store(error))
             | Failure::JoinToken(JoinTokenError::Store(error))
-            | Failure::Backup(BackupError::Store(error)) => of_store(error),
-            Failure::Backup(_) | Failure::Archive(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            | Failure::Backup(BackupError::Store(store::BackupError::Store(error))) => of_store(error),
+            Failure::Backup(_) | Failure::Tls(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -103,11 +107,8 @@ impl Failure {
             Failure::Put(PutError::MarksExhausted { .. }) => "server.marks-exhausted",
             Failure::JoinToken(JoinTokenError::Banned(_)) => "server.banned",
             Failure::JoinToken(JoinTokenError::Unknown(_)) => "api.not-found",
-            Failure::Ask(AskError::NotConnected(_)) => "server.not-connected",
-            Failure::Ask(AskError::Busy(_)) => "server.busy",
-            Failure::Ask(AskError::Gone(_)) => "server.gone",
-            Failure::Late(_) => "server.late",
-            Failure::Backup(_) | Failure::Archive(_) => "controller.backup",
+            Failure::Backup(_) => "controller.backup",
+            Failure::Tls(_) => "controller.keys",
             Failure::Store(_) | Failure::Put(PutError::Store(_)) | Failure::JoinToken(JoinTokenError::Store(_)) => {
                 "controller.store"
             }
@@ -127,13 +128,13 @@ impl Failure {
             Failure::Enrolled(name) => {
                 format!("to let it enrol anew: socle controller server evict {name}, then this again")
             }
-            Failure::Overtaken { .. } => "take the newest state from where the fleet is kept, then try again".to_owned(),
+            Failure::Overtaken { .. } => {
+                "take the newest state from where the fleet is kept, then try again".to_owned()
+            }
             Failure::Put(PutError::NotEnrolled(names)) => {
                 format!("socle controller server add {}", names.first().map_or("NAME", Name::as_str))
             }
             Failure::JoinToken(JoinTokenError::Banned(_)) => "choose another name for the server".to_owned(),
-            Failure::Ask(AskError::NotConnected(_)) => "socle fleet status".to_owned(),
-            Failure::Ask(_) | Failure::Late(_) => "try again".to_owned(),
             Failure::Store(error)
             | Failure::Put(PutError::Store(error))
             | Failure::JoinToken(JoinTokenError::Store(error)) => return error.hint(),

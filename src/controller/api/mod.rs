@@ -67,7 +67,12 @@ pub fn routes() -> Vec<Route> {
     vec![
         route::<Read, _, _, _, _, _, _>(GET, "/v1/fleet/status", "Where every server stands", fleet::status),
         route::<Read, _, _, _, _, _, _>(GET, "/v1/fleet/revisions", "Who applied what when", fleet::revisions),
-        route::<Read, _, _, _, _, _, _>(GET, "/v1/fleet/revisions/{number}", "The files of a revision", fleet::revision),
+        route::<Read, _, _, _, _, _, _>(
+            GET,
+            "/v1/fleet/revisions/{number}",
+            "The files of a revision",
+            fleet::revision,
+        ),
         route::<Read, _, _, _, _, _, _>(GET, "/v1/fleet/diff", "What differs between two revisions", fleet::diff),
         route::<Write, _, _, _, _, _, _>(POST, "/v1/fleet/plan", "What each server would do", fleet::plan),
         route::<Write, _, _, _, _, _, _>(POST, "/v1/fleet/apply", "Push a fleet, and follow the servers", fleet::apply),

@@ -69,9 +69,7 @@ impl Standing {
             Standing::Ahead => (Some("has a newer document than this controller knows: was it restored?"), apply()),
             Standing::Conflict => (Some("has another document of the same number than this controller"), apply()),
             Standing::NoDocument => (Some("enrolled, and nothing is wanted of it yet"), apply()),
-            Standing::NotEnrolled => {
-                (Some("has not enrolled"), Some(format!("socle controller server add {server}")))
-            }
+            Standing::NotEnrolled => (Some("has not enrolled"), Some(format!("socle controller server add {server}"))),
             Standing::Evicted => {
                 (Some("was put out until it enrols anew"), Some(format!("socle controller server add {server}")))
             }
@@ -139,13 +137,7 @@ mod tests {
     }
 
     fn report(generation: u64, converged: bool) -> Report {
-        Report {
-            generation: Generation(generation),
-            converged,
-            notes: Vec::new(),
-            lines: Vec::new(),
-            duration_ms: 1,
-        }
+        Report { generation: Generation(generation), converged, notes: Vec::new(), lines: Vec::new(), duration_ms: 1 }
     }
 
     #[test]
