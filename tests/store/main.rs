@@ -63,6 +63,8 @@ contract! {
     outbox::history_is_bounded,
     outbox::two_controllers_take_the_same_item_once,
     presence::an_agent_is_where_it_connected_last,
+    presence::connections_to_a_dead_process_are_forgotten,
+    presence::who_may_recover,
     presence::positions_in_a_batch,
     presence::batches_of_two_controllers_do_not_block_each_other,
     operators::one_fleet_a_database,

@@ -1,7 +1,8 @@
 //! A real PostgreSQL for the tests, and what only PostgreSQL has.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +16,8 @@ use crate::place::{Place, by, direct, name, put};
 pub struct Server {
     process: Child,
     directory: tempfile::TempDir,
+    /// On 127.0.0.1, with TLS.
+    port: u16,
     databases: AtomicU32,
 }
 
@@ -36,11 +39,27 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        certify(directory.path(), &user);
         let mut process = user
             .command(&programs.join("postgres"))
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "log_min_messages=log", "-c", "lc_messages=C"])
+            .args([
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "ssl=on",
+                "-c",
+                "fsync=off",
+                "-c",
+                "log_min_messages=log",
+                "-c",
+                "lc_messages=C",
+            ])
             .args(["-c", "max_connections=100", "-c"])
             .arg(format!("unix_socket_directories={}", directory.path().display()))
+            .args(["-c", &format!("port={port}")])
+            .args(["-c", &format!("ssl_cert_file={}", directory.path().join("cert.pem").display())])
+            .args(["-c", &format!("ssl_key_file={}", directory.path().join("key.pem").display())])
             .arg("-D")
             .arg(&data)
             .stderr(Stdio::piped())
@@ -57,12 +76,12 @@ impl Server {
         }
         // Read on, or it blocks when the pipe is full.
         std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { process, directory, databases: AtomicU32::new(0) })
+        Some(Self { process, directory, port, databases: AtomicU32::new(0) })
     }
 
     fn url(&self, database: &str) -> String {
         let socket = self.directory.path().to_str().unwrap().replace('/', "%2F");
-        format!("postgres://postgres@localhost/{database}?host={socket}")
+        format!("postgres://postgres@localhost:{}/{database}?host={socket}", self.port)
     }
 
     /// A new database; gives its URL.
@@ -87,6 +106,15 @@ impl Drop for Server {
     }
 }
 
+/// A certificate for `localhost` that no known authority signed.
+fn certify(directory: &Path, user: &User) {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(directory.join("cert.pem"), certified.cert.pem()).unwrap();
+    std::fs::write(directory.join("key.pem"), certified.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(directory.join("key.pem"), Permissions::from_mode(0o600)).unwrap();
+    user.own(&directory.join("key.pem"));
+}
+
 fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
     let mut found: Vec<PathBuf> = versions.flatten().map(|version| version.path().join("bin")).collect();
@@ -109,12 +137,18 @@ fn user(directory: &Path) -> User {
     if std::fs::metadata(directory).unwrap().uid() != 0 {
         return User(Vec::new());
     }
-    let given = Command::new("chown").arg("postgres:").arg(directory).status().unwrap();
-    assert!(given.success());
-    User(["--reuid=postgres", "--regid=postgres", "--clear-groups"].map(str::to_owned).to_vec())
+    let user = User(["--reuid=postgres", "--regid=postgres", "--clear-groups"].map(str::to_owned).to_vec());
+    user.own(directory);
+    user
 }
 
 impl User {
+    fn own(&self, path: &Path) {
+        if !self.0.is_empty() {
+            assert!(Command::new("chown").arg("postgres:").arg(path).status().unwrap().success());
+        }
+    }
+
     /// Ends with this process, however that ends: QUIT is PostgreSQL's immediate shutdown.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("setpriv");
@@ -131,6 +165,18 @@ async fn only_on_postgres() {
     a_lost_connection_is_answered_by_everything(Place::postgres(&server, "lost").await).await;
     a_full_disk_is_told_and_nothing_half(Place::postgres(&server, "full").await).await;
     a_backup_is_left_to_pg_dump(Place::postgres(&server, "backup").await).await;
+    a_server_on_the_network_is_asked_who_it_is(&server).await;
+}
+
+async fn a_server_on_the_network_is_asked_who_it_is(server: &Server) {
+    let url = format!("postgres://postgres@localhost:{}/postgres?sslmode=verify-full", server.port);
+    let refused = Store::open(&url.parse().unwrap()).await.err().unwrap();
+    let StoreError::Open { source, .. } = &refused else { panic!("{refused:?}") };
+    assert!(source.to_string().contains("UnknownIssuer"), "{source}");
+    let authority = server.directory.path().join("cert.pem");
+    let url = format!("{url}&sslrootcert={}", authority.display());
+    let store = Store::open(&url.parse().unwrap()).await.unwrap();
+    assert_eq!(store.fleet().await.unwrap(), None);
 }
 
 async fn a_push_is_heard_by_the_other_controller(place: Place) {

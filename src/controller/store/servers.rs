@@ -1,14 +1,14 @@
 //! The fleet's servers: identity and standing (changed by operators and enrolment), and what is seen of them
 //! (changed by their agents, in batches).
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use super::row::{self, Columns, stored};
-use super::{By, During, Store, StoreError};
+use super::{By, Dialect, During, Store, StoreError};
 use crate::model::Name;
 use crate::model::fleet::Position;
 use crate::wire::PublicKey;
@@ -134,6 +134,20 @@ impl Store {
         let query = format!("SELECT {COLUMNS} FROM servers WHERE name = $1");
         let row = sqlx::query(AssertSqlSafe(query)).bind(name.as_str()).fetch_optional(self.reader()).await;
         row.during(doing)?.as_ref().map(read).transpose().during(doing)
+    }
+
+    /// Whether a server is enrolled whose certificate ended before `until`, or that has none: one that may come
+    /// back with its identity key only. Cheap enough to ask at every connection.
+    pub async fn may_recover(&self, until: Timestamp) -> Result<bool, StoreError> {
+        let found = sqlx::query(
+            "SELECT name FROM servers WHERE state = 'enrolled'
+                 AND (certificate_not_after IS NULL OR certificate_not_after < $1) LIMIT 1",
+        )
+        .bind(until.as_millisecond())
+        .fetch_optional(self.reader())
+        .await
+        .during("look for servers that may recover")?;
+        Ok(found.is_some())
     }
 
     /// Remembers the certificate that was issued to the server.
@@ -263,11 +277,57 @@ impl Store {
         change.commit().await
     }
 
-    /// At the start of the controller process `instance`: nobody is connected to it yet, whatever its predecessor
-    /// of that name left. Gives how many there were.
-    pub async fn forget_connections(&self, instance: Uuid) -> Result<u64, StoreError> {
-        let doing = "forget old connections";
+    /// Says that the controller process `instance` lives, and forgets the connections to processes that did not say
+    /// so for `lost_after` (with SQLite, to every other process: one controller serves a file). At the start of a
+    /// process and then every third of `lost_after`; longer than two machines' clocks may differ. Gives how many
+    /// connections were forgotten.
+    pub async fn keep_alive(
+        &self,
+        instance: Uuid,
+        now: Timestamp,
+        lost_after: SignedDuration,
+    ) -> Result<u64, StoreError> {
+        let doing = "say that this controller lives";
         let mut change = self.change(doing).await?;
+        sqlx::query(
+            "INSERT INTO controllers (instance, alive_at) VALUES ($1, $2)
+             ON CONFLICT (instance) DO UPDATE SET alive_at = excluded.alive_at",
+        )
+        .bind(instance.to_string())
+        .bind(now.as_millisecond())
+        .execute(change.connection())
+        .await
+        .during(doing)?;
+        let lost_before = match self.dialect() {
+            Dialect::Sqlite => Timestamp::MAX,
+            Dialect::Postgres => now.saturating_sub(lost_after).unwrap_or(Timestamp::MIN),
+        };
+        sqlx::query("DELETE FROM controllers WHERE alive_at < $1 AND instance <> $2")
+            .bind(lost_before.as_millisecond())
+            .bind(instance.to_string())
+            .execute(change.connection())
+            .await
+            .during(doing)?;
+        let done = sqlx::query(
+            "UPDATE servers SET connected_to = NULL
+             WHERE connected_to IS NOT NULL AND connected_to NOT IN (SELECT instance FROM controllers)",
+        )
+        .execute(change.connection())
+        .await
+        .during(doing)?;
+        change.commit().await?;
+        Ok(done.rows_affected())
+    }
+
+    /// When the controller process `instance` ends: nobody is connected to it.
+    pub async fn forget_connections(&self, instance: Uuid) -> Result<u64, StoreError> {
+        let doing = "forget connections";
+        let mut change = self.change(doing).await?;
+        sqlx::query("DELETE FROM controllers WHERE instance = $1")
+            .bind(instance.to_string())
+            .execute(change.connection())
+            .await
+            .during(doing)?;
         let done = sqlx::query("UPDATE servers SET connected_to = NULL WHERE connected_to = $1")
             .bind(instance.to_string())
             .execute(change.connection())

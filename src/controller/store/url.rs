@@ -61,10 +61,28 @@ impl FromStr for StoreUrl {
             return if path.starts_with('/') { Ok(Self::sqlite(path)) } else { Err(refused()) };
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Ok(Self(Place::Postgres(text.to_owned())));
+            return Ok(Self(Place::Postgres(with_tls(text))));
         }
         Err(refused())
     }
+}
+
+/// Over a network the server shows a certificate that fits its name, unless the URL says otherwise (`sslmode=`;
+/// `sslrootcert=` for an authority of one's own). The driver's own default would go on without, and tell nobody.
+fn with_tls(url: &str) -> String {
+    let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let authority = address.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = parameter("hostaddr").or(parameter("host")).unwrap_or(host);
+    let of_this_machine = ["localhost", "127.0.0.1", "[::1]", "::1"]
+        .iter()
+        .any(|name| host.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')));
+    let is_socket = host.is_empty() || host.starts_with('/') || host.starts_with("%2F") || host.starts_with("%2f");
+    if of_this_machine || is_socket || parameter("sslmode").or(parameter("ssl-mode")).is_some() {
+        return url.to_owned();
+    }
+    format!("{url}{}sslmode=verify-full", if url.contains('?') { '&' } else { '?' })
 }
 
 /// `postgres://user:secret@host/db?password=secret` with both secrets taken out.
@@ -124,6 +142,24 @@ mod tests {
             refused.to_string(),
             "`mysql://socle@db/socle` names no database: `sqlite:/PATH` or `postgres://USER@HOST/DATABASE`"
         );
+    }
+
+    #[test]
+    fn a_server_on_the_network_has_to_show_who_it_is() {
+        for (url, added) in [
+            ("postgres://socle@db.example.org/socle", "?sslmode=verify-full"),
+            ("postgres://socle:p%40ss@192.0.2.1:5433/socle?application_name=x", "&sslmode=verify-full"),
+            ("postgres://localhost.example.org/socle", "?sslmode=verify-full"),
+            ("postgres:///socle?host=db.example.org", "&sslmode=verify-full"),
+            ("postgres://socle@db.example.org/socle?sslmode=disable", ""),
+            ("postgres://socle@localhost:5433/socle", ""),
+            ("postgres://[::1]:5433/socle", ""),
+            ("postgres:///socle", ""),
+            ("postgres:///socle?host=/run/postgresql", ""),
+            ("postgres://socle@%2Frun%2Fpostgresql/socle", ""),
+        ] {
+            assert_eq!(with_tls(url), format!("{url}{added}"));
+        }
     }
 
     #[test]

@@ -118,7 +118,7 @@ pub async fn two_controllers_never_give_a_mark_twice(place: Place) {
                 let text = format!("put {number}");
                 let new = NewDocuments {
                     texts: texts(servers.iter().map(|server| (*server, text.as_str()))),
-                    revision: (number % 3 == 0).then(|| revision(&text)),
+                    revision: number.is_multiple_of(3).then(|| revision(&text)),
                 };
                 (text.clone(), put(&store, &new).await)
             })

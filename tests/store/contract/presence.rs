@@ -1,4 +1,5 @@
-use socle::controller::store::{Greeting, Store};
+use jiff::SignedDuration;
+use socle::controller::store::{Certificate, Dialect, Greeting, Store};
 use socle::model::fleet::Position;
 
 use crate::place::*;
@@ -30,6 +31,39 @@ pub async fn an_agent_is_where_it_connected_last(place: Place) {
     assert_eq!(store.forget_connections(one).await.unwrap(), 0);
     assert_eq!(store.forget_connections(two).await.unwrap(), 1);
     assert_eq!(connected_to(&store, "s0").await, None);
+}
+
+/// A process that was killed cannot say that its agents are gone.
+pub async fn connections_to_a_dead_process_are_forgotten(place: Place) {
+    let store = place.fleet(3).await;
+    let ([one, two, three], minute) = ([id(1), id(2), id(3)], SignedDuration::from_mins(1));
+    store.keep_alive(one, at(20), minute).await.unwrap();
+    store.connected(&[greeting("s0", None)], one, at(20)).await.unwrap();
+    // One that never said that it lives.
+    store.connected(&[greeting("s1", None)], three, at(20)).await.unwrap();
+    assert_eq!(store.keep_alive(one, at(40), minute).await.unwrap(), 1);
+    assert_eq!(connected_to(&store, "s0").await, Some(one));
+    let forgotten = store.keep_alive(two, at(70), minute).await.unwrap();
+    match store.dialect() {
+        // Only one process serves a file: the other is dead.
+        Dialect::Sqlite => assert_eq!(forgotten, 1),
+        Dialect::Postgres => {
+            assert_eq!(forgotten, 0);
+            assert_eq!(store.keep_alive(two, at(101), minute).await.unwrap(), 1);
+        }
+    }
+    assert_eq!(connected_to(&store, "s0").await, None);
+}
+
+pub async fn who_may_recover(place: Place) {
+    let store = place.fleet(1).await;
+    assert!(store.may_recover(at(0)).await.unwrap(), "it has no certificate yet");
+    let certificate = Certificate { serial: "0a".to_owned(), not_after: at(500) };
+    store.set_certificate(&name("s0"), &certificate, &by(3)).await.unwrap();
+    assert!(!store.may_recover(at(500)).await.unwrap());
+    assert!(store.may_recover(at(501)).await.unwrap());
+    store.ban(&name("s0"), &by(4)).await.unwrap();
+    assert!(!store.may_recover(at(501)).await.unwrap());
 }
 
 pub async fn positions_in_a_batch(place: Place) {

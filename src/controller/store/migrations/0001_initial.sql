@@ -55,6 +55,12 @@ CREATE TABLE servers (
 );
 CREATE INDEX servers_by_identity ON servers (identity_key);
 
+-- Processes that hold agents' connections.
+CREATE TABLE controllers (
+    instance TEXT PRIMARY KEY,
+    alive_at BIGINT NOT NULL
+);
+
 CREATE TABLE documents (
     server TEXT NOT NULL REFERENCES servers (name),
     epoch BIGINT NOT NULL,
