@@ -126,6 +126,19 @@ mod tests {
     }
 
     #[test]
+    fn a_complete_file_gets_its_name_and_a_missing_one_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, temporary) = (dir.path().join("state"), dir.path().join("copy"));
+        fs::write(&path, b"old").unwrap();
+        assert!(matches!(put_in_place(&temporary, &path), Err(DurableError::Sync(..))));
+        assert_eq!(read(&path).unwrap().unwrap(), b"old");
+        fs::write(&temporary, b"new").unwrap();
+        put_in_place(&temporary, &path).unwrap();
+        assert_eq!(read(&path).unwrap().unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
     fn a_failed_preparation_leaves_the_old_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");

@@ -1,6 +1,6 @@
 //! What only SQLite has: a file, its copies, its disk.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -114,6 +114,33 @@ async fn the_file_is_nobody_elses_to_read() {
         std::collections::BTreeSet::from_iter(listing(place.directory.as_ref().unwrap().path())),
         ["controller.db", "controller.db.lock"].map(str::to_owned).into()
     );
+}
+
+/// `socle controller restore` and `init` are run by root, the controller is not.
+#[tokio::test]
+async fn what_root_makes_belongs_to_the_directorys_owner() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root makes files for others");
+        return;
+    }
+    let place = Place::sqlite();
+    let directory = place.directory.as_ref().unwrap().path();
+    std::os::unix::fs::chown(directory, Some(65534), Some(65534)).unwrap();
+    let store = place.fleet(1).await;
+    let copy = directory.join("copy.db");
+    store.backup(&copy, &by(20)).await.unwrap();
+    let owners = || {
+        listing(directory).into_iter().map(|name| {
+            let owner = std::fs::metadata(directory.join(&name)).unwrap().uid();
+            (name, owner)
+        })
+    };
+    assert!(owners().count() >= 5, "the log and its index are there");
+    assert_eq!(owners().find(|(_, owner)| *owner != 65534), None);
+    store.close().await;
+    drop(store);
+    Store::restore(&place.url, &copy).await.unwrap();
+    assert_eq!(owners().find(|(_, owner)| *owner != 65534), None);
 }
 
 #[tokio::test]

@@ -1,7 +1,5 @@
 //! Copies of a SQLite database: taken while it is in use, put back while it is not. And a look at what is inside.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -145,7 +143,7 @@ fn make_private(path: &Path) -> Result<PathBuf, BackupError> {
     name.push(".socle-copy");
     let temporary = path.with_file_name(name);
     durable::remove(&temporary).map_err(BackupError::Place)?;
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
+    let made = connect::make_private(&temporary);
     made.map_err(|source| BackupError::Make { path: temporary.clone(), source })?;
     Ok(temporary)
 }

@@ -7,7 +7,7 @@
 //! waiting. `synchronous=FULL`: what was committed is on disk.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -64,8 +64,8 @@ const WRITER: [&str; 4] = [
 
 const READER: [&str; 3] = ["PRAGMA query_only = ON", "PRAGMA foreign_keys = ON", "PRAGMA busy_timeout = 10000"];
 
-/// A lock that is not given within the limit is an error, not a wait without end. A time zone is of no use here,
-/// and without one the server's setting cannot matter.
+/// A lock that is not given within the limit is an error, not a wait without end. What was committed is on disk,
+/// whatever the role's or the server's own setting.
 const POSTGRES: [&str; 2] = ["SET lock_timeout = '10s'", "SET synchronous_commit = on"];
 
 async fn pool(url: &StoreUrl, connections: u32, settings: &'static [&'static str]) -> Result<AnyPool, StoreError> {
@@ -124,8 +124,7 @@ pub(super) fn lock_path(path: &Path) -> PathBuf {
 
 fn lock_file(path: &Path) -> Result<File, StoreError> {
     let at = lock_path(path);
-    let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&at);
-    options.map_err(|source| StoreError::File { at, source })
+    private(&at).map_err(|source| StoreError::File { at, source })
 }
 
 fn lock_shared(path: &Path) -> Result<File, StoreError> {
@@ -149,11 +148,28 @@ fn locked(path: &Path, tried: Result<(), std::fs::TryLockError>) -> Result<(), S
     }
 }
 
-/// The file holds keys of the fleet's servers and documents: nobody else's to read, whatever the umask. SQLite
-/// gives its side files the same mode.
 fn create_private(path: &Path) -> Result<(), StoreError> {
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let opened = private(path);
     opened.map(drop).map_err(|source| StoreError::File { at: path.to_owned(), source })
+}
+
+fn private(path: &Path) -> std::io::Result<File> {
+    match make_private(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => OpenOptions::new().write(true).open(path),
+        made => made,
+    }
+}
+
+/// Makes an empty file. It will hold what is known of the fleet: nobody else's to read, whatever the umask (SQLite
+/// gives its side files the same mode). Made by root (`socle controller restore`), it belongs to the owner of its
+/// directory, or the controller could not open it.
+pub(super) fn make_private(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    if rustix::process::geteuid().is_root() {
+        let directory = path.parent().unwrap_or(Path::new("/")).metadata()?;
+        std::os::unix::fs::fchown(&file, Some(directory.uid()), Some(directory.gid()))?;
+    }
+    Ok(file)
 }
 
 /// A connection to a file as it is, beside the pools: those that only read refuse to write a copy, too.

@@ -22,7 +22,7 @@ pub enum StoreError {
     /// Nothing of the change was kept.
     #[error("no space left for the database, while the controller was to {doing}")]
     Full { doing: &'static str },
-    #[error("the database was busy for {}, while the controller was to {doing}", text(.after))]
+    #[error("the database did not answer within {} s, while the controller was to {doing}", .after.as_secs())]
     Busy { doing: &'static str, after: Duration },
     /// The server of the database is away or closed the connection.
     #[error("the database does not answer, while the controller was to {doing}")]
@@ -41,12 +41,8 @@ pub enum StoreError {
     TooLarge { what: &'static str, value: u64 },
 }
 
-/// How long a statement waits for another's lock before it is [`StoreError::Busy`].
+/// How long a statement waits for a connection or another's lock before it is [`StoreError::Busy`].
 pub(super) const BUSY_AFTER: Duration = Duration::from_secs(10);
-
-fn text(duration: &Duration) -> String {
-    format!("{} s", duration.as_secs())
-}
 
 impl StoreError {
     /// What to do next, if there is something.

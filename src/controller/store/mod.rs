@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `fleet` | who the fleet is, its settings, its epoch |
 //! | `join_tokens` | what enrols one server once: create, revoke, [`Store::redeem`] |
-//! | `servers` | identity, certificate, recovery, ban and evict; who is connected where and how far it has come |
+//! | `servers` | identity, certificate, recovery, ban and evict; who is connected where ([`Store::keep_alive`]) and how far it has come |
 //! | `documents` | signed documents; [`Store::put_documents`] gives each its mark and has it signed |
 //! | `revisions` | the fleet's directory as it was applied |
 //! | `outbox` | last reports, and the bounded history of outcomes and events |
@@ -31,6 +31,13 @@
 //! One statement text serves both databases through `sqlx`'s `Any` driver: `$1` place holders, BIGINT, TEXT and
 //! BYTEA only. PostgreSQL runs at READ COMMITTED; what must not interleave is a compare-and-set in one statement or
 //! waits for a row. A transaction holds no other wait than the database's.
+//!
+//! # Rejected
+//!
+//! * Two adapters behind a trait: the statements are the same word for word, so the second would only be another
+//!   place to forget something. What differs (how a transaction begins, locks, notices) is in `transaction`.
+//! * Numbers and times by the database (sequences, `now()`): each database does it otherwise, sequences leave
+//!   gaps, and tests could not set the time.
 
 mod alarms;
 mod api_tokens;
