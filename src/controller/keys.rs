@@ -38,6 +38,8 @@ const DOCUMENT: &str = "document.key";
 
 /// What to keep safe, below the controller's directory.
 pub const DIRECTORY: &str = "keys";
+/// The files in it.
+pub const FILES: [&str; 3] = [CERTIFICATE, KEY, DOCUMENT];
 
 impl Keys {
     /// Makes the keys of a new fleet. Refuses to replace any.

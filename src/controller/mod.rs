@@ -3,13 +3,16 @@
 //! Owns: the store, the fleet's keys, who is connected. Never: logs into a server, computes a server's plan.
 //! Start reading at [`daemon`].
 
+pub mod api;
 pub mod authority;
+pub mod backup;
 pub mod compose;
 pub mod config;
 pub mod daemon;
 mod enrol;
 pub mod hub;
 mod inbox;
+pub mod init;
 pub mod keys;
 pub mod push;
 mod session;

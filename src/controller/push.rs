@@ -118,7 +118,7 @@ fn is_news(digest: Digest, own: Option<(Mark, Digest)>, server: Option<&Server>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::store::PublicKey;
+    use crate::wire::PublicKey;
     use crate::model::Generation;
     use crate::model::fleet::Position;
 

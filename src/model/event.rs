@@ -1,10 +1,11 @@
 //! What a watcher of a pass is told while it runs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::report::ErrorReport;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// Looking at the host.
@@ -36,7 +37,7 @@ pub enum Event {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "result", rename_all = "kebab-case")]
 pub enum Finished {
     Done,

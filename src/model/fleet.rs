@@ -1,5 +1,6 @@
 //! What a controller and its agents agree on besides the document.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Digest, Generation};
@@ -8,7 +9,7 @@ use super::{Digest, Generation};
 /// goes down.
 ///
 /// The epoch is raised by the operator only, to recover from a generation that ran away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mark {
     pub epoch: u32,
@@ -32,7 +33,7 @@ impl std::fmt::Display for Mark {
 }
 
 /// Who asked for the state a server is brought to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// `socle agent apply` on the server itself.
@@ -43,7 +44,7 @@ pub enum Origin {
 }
 
 /// What an agent says it accepted last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
     pub mark: Mark,

@@ -1,12 +1,13 @@
 //! A plan as people and programs see it: on a terminal, as JSON, at the controller.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ResourceId;
 use super::report::ErrorReport;
 
 /// When a change is made. A pass goes through the phases in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Slow, fallible, invisible: packages, downloads, unpacking, accounts, databases, dumps.
@@ -22,7 +23,7 @@ pub enum Phase {
 }
 
 /// A plan as it is shown and printed as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Preview {
     pub steps: Vec<PreviewStep>,
     pub refused: Vec<(ResourceId, ErrorReport)>,
@@ -37,7 +38,7 @@ impl Preview {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PreviewStep {
     pub on: Vec<ResourceId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +51,7 @@ pub struct PreviewStep {
     pub blocked_by: Option<ResourceId>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "consequence", rename_all = "kebab-case")]
 pub enum Consequence {
     /// `None`: the server does not say how much.

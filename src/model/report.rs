@@ -1,12 +1,13 @@
 //! What a pass found and did, for people and for programs. The same type goes to the terminal, to
 //! `--json` and (later) to the controller.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Generation, ResourceId};
 
 /// An error as it leaves the program: a stable code, a sentence, its causes, and an act.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorReport {
     /// Stable, for grouping and tests: `package.unknown`, `service.start` …
     pub code: String,
@@ -37,7 +38,7 @@ impl std::fmt::Display for ErrorReport {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "status", rename_all = "kebab-case")]
 pub enum Status {
     /// Looked at, and as wanted.
@@ -89,7 +90,7 @@ impl std::fmt::Display for Status {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
     pub resource: ResourceId,
     /// The instance it belongs to.
@@ -100,7 +101,7 @@ pub struct Line {
 }
 
 /// The outcome of a pass.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     pub generation: Generation,
     pub converged: bool,

@@ -4,6 +4,7 @@
 //! message may come twice. Unknown messages are an error: both ends are of one project, and the older one
 //! says its version first.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::Envelope;
@@ -87,7 +88,7 @@ pub enum ToAgent {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Planned {
     Preview { preview: Preview },

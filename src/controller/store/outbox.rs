@@ -1,8 +1,8 @@
 //! What agents report: the last report of each server, and a bounded history of outcomes and events.
 //!
-//! An agent numbers the items of its durable outbox 1, 2, 3 …; it may send one again, or out of order. An item is
-//! stored once, by server id and number. What is acknowledged is the highest number below which nothing is missing:
-//! the agent may forget up to there.
+//! An agent numbers the items of its durable outbox upwards and sends them in that order, again after each new
+//! connection. It may leave numbers out: of a long absence it keeps the newest reports only. An item is stored once,
+//! by server id and number. What is acknowledged is the highest number stored: the agent may forget up to there.
 
 use std::collections::BTreeMap;
 
@@ -116,7 +116,6 @@ impl Store {
         now: Timestamp,
     ) -> Result<BTreeMap<Name, u64>, StoreError> {
         let mut change = self.change(DOING).await?;
-        // By name, so that two controllers lock rows in the same order.
         let mut by_server: BTreeMap<&Name, Sent> = BTreeMap::new();
         for received in received {
             let sent = by_server.entry(&received.server).or_default();
@@ -124,7 +123,8 @@ impl Store {
             sent.items.extend(received.items.iter().map(|item| (item.sequence, item)));
         }
         let servers: Vec<&Name> = by_server.keys().copied().collect();
-        let cursors = lock(&mut change, &servers).await?;
+        change.lock_servers(by_server.keys().copied()).await?;
+        let cursors = read_cursors(&mut change, &servers).await?;
         let mut new = Vec::new();
         for (server, sent) in &by_server {
             let Some(cursor) = cursors.get(*server) else { continue };
@@ -205,15 +205,10 @@ fn read_item(row: &AnyRow) -> Result<Item, sqlx::Error> {
     Ok(Item { server: row.parsed("server")?, sequence: row.number("sequence")?, at: row.time("at")?, body })
 }
 
-/// The cursors, with their rows locked in the order of names: nobody else moves them until the end.
-async fn lock<'n>(change: &mut Change<'_>, servers: &[&'n Name]) -> Result<BTreeMap<Name, Cursor>, StoreError> {
+async fn read_cursors(change: &mut Change<'_>, servers: &[&Name]) -> Result<BTreeMap<Name, Cursor>, StoreError> {
     let mut cursors = BTreeMap::new();
     for batch in servers.chunks(BATCH) {
-        let query = format!(
-            "SELECT name, id, acknowledged FROM servers WHERE name IN ({}) ORDER BY name{}",
-            row::list(1, batch.len()),
-            change.and_lock()
-        );
+        let query = format!("SELECT name, id, acknowledged FROM servers WHERE name IN ({})", row::list(1, batch.len()));
         let mut query = sqlx::query(AssertSqlSafe(query));
         for name in batch {
             query = query.bind(name.as_str());
@@ -288,16 +283,11 @@ async fn advance(
     sent: &BTreeMap<&Name, Sent<'_>>,
     now: Timestamp,
 ) -> Result<BTreeMap<Name, u64>, StoreError> {
-    let mut acknowledged: BTreeMap<Name, u64> =
-        cursors.iter().map(|(name, cursor)| (name.clone(), cursor.acknowledged)).collect();
+    let highest = |name: &Name| sent[name].items.last_key_value().map_or(0, |(sequence, _)| *sequence);
+    let acknowledged: BTreeMap<Name, u64> =
+        cursors.iter().map(|(name, cursor)| (name.clone(), cursor.acknowledged.max(highest(name)))).collect();
     let cursors: Vec<(&Name, &Cursor)> = cursors.iter().collect();
     for batch in cursors.chunks(BATCH) {
-        for (name, sequence) in waiting(change, batch).await? {
-            let cursor = acknowledged.entry(name).or_default();
-            if sequence == *cursor + 1 {
-                *cursor = sequence;
-            }
-        }
         let moved: Vec<Moved> = batch
             .iter()
             .map(|(name, cursor)| Moved {
@@ -308,26 +298,9 @@ async fn advance(
             })
             .collect();
         write_cursors(change, &moved, now).await?;
+        forget_old(change, &moved).await?;
     }
     Ok(acknowledged)
-}
-
-/// What is stored above the cursors, in order. What waits above a gap counts too: it may just have been closed.
-async fn waiting(change: &mut Change<'_>, batch: &[(&Name, &Cursor)]) -> Result<Vec<(Name, u64)>, StoreError> {
-    let query = format!(
-        "WITH cursors (name, id, acknowledged) AS (VALUES {})
-         SELECT cursors.name AS name, items.sequence AS sequence FROM cursors
-         JOIN items ON items.server_id = cursors.id AND items.sequence > cursors.acknowledged
-         ORDER BY cursors.name, items.sequence",
-        row::values(batch.len(), 3)
-    );
-    let mut query = sqlx::query(AssertSqlSafe(query));
-    for (name, cursor) in batch {
-        let acknowledged = stored("the sequence of an outbox item", cursor.acknowledged)?;
-        query = query.bind(name.as_str()).bind(cursor.id.to_string()).bind(acknowledged);
-    }
-    let rows = query.fetch_all(change.connection()).await.during(DOING)?;
-    rows.iter().map(|row| Ok((row.parsed("name")?, row.number("sequence")?))).collect::<Result<_, _>>().during(DOING)
 }
 
 async fn write_cursors(change: &mut Change<'_>, batch: &[Moved<'_>], now: Timestamp) -> Result<(), StoreError> {
@@ -348,15 +321,26 @@ async fn write_cursors(change: &mut Change<'_>, batch: &[Moved<'_>], now: Timest
             .bind(moved.position.map(json_text));
     }
     query.bind(now.as_millisecond()).execute(change.connection()).await.during(DOING)?;
+    Ok(())
+}
+
+/// Drops what is older than the newest [`KEPT`].
+async fn forget_old(change: &mut Change<'_>, batch: &[Moved<'_>]) -> Result<(), StoreError> {
+    let full: Vec<&Moved<'_>> = batch.iter().filter(|moved| moved.acknowledged > KEPT).collect();
+    if full.is_empty() {
+        return Ok(());
+    }
     let query = format!(
-        "WITH cursors (id, acknowledged) AS (VALUES {})
-         DELETE FROM items WHERE EXISTS (SELECT 1 FROM cursors
-             WHERE items.server_id = cursors.id AND items.sequence <= cursors.acknowledged - {KEPT})",
-        row::values(batch.len(), 2)
+        "WITH cursors (id, last) AS (VALUES {})
+         DELETE FROM items WHERE (server_id, sequence) IN (
+             SELECT items.server_id, items.sequence FROM cursors CROSS JOIN items
+             WHERE items.server_id = cursors.id AND items.sequence <= cursors.last)",
+        row::values(full.len(), 2)
     );
     let mut query = sqlx::query(AssertSqlSafe(query));
-    for moved in batch {
-        query = query.bind(moved.id.to_string()).bind(stored("the sequence of an outbox item", moved.acknowledged)?);
+    for moved in full {
+        let last = stored("the sequence of an outbox item", moved.acknowledged - KEPT)?;
+        query = query.bind(moved.id.to_string()).bind(last);
     }
     query.execute(change.connection()).await.during(DOING)?;
     Ok(())

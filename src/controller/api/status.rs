@@ -1,0 +1,176 @@
+//! What to say of a server. Pure.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::types::FailedLine;
+use crate::model::Digest;
+use crate::model::fleet::{Mark, Origin, Position};
+use crate::model::report::{ErrorReport, Report, Status};
+
+/// How a server stands towards what is wanted of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It has the newest document and brought all of it about.
+    AsWanted,
+    /// It has the newest document and works on it.
+    Applying,
+    /// It has the newest document and could not bring all of it about.
+    Failing,
+    /// It has not accepted the newest document yet.
+    Behind,
+    /// Somebody applied another document on the server itself.
+    LocalBranch,
+    /// It accepted a newer document of a controller than is known here: this one came back from an older backup.
+    Ahead,
+    /// It has another document of the same number: two controllers that do not know of each other.
+    Conflict,
+    /// Nothing is wanted of it yet.
+    NoDocument,
+    /// It is in the fleet's directory and has not enrolled.
+    NotEnrolled,
+    Evicted,
+    Banned,
+}
+
+impl Standing {
+    /// `newest`: mark and digest of the newest document; `report`: the last one.
+    pub fn of(newest: Option<(Mark, Digest)>, position: Option<&Position>, report: Option<&Report>) -> Self {
+        let Some(position) = position else {
+            return if newest.is_some() { Standing::Behind } else { Standing::NoDocument };
+        };
+        let local = position.origin == Origin::Local;
+        let Some((mark, digest)) = newest else {
+            return if local { Standing::LocalBranch } else { Standing::Ahead };
+        };
+        match position.mark.cmp(&mark) {
+            std::cmp::Ordering::Greater if local => Standing::LocalBranch,
+            std::cmp::Ordering::Greater => Standing::Ahead,
+            std::cmp::Ordering::Less => Standing::Behind,
+            std::cmp::Ordering::Equal if position.digest != digest => Standing::Conflict,
+            std::cmp::Ordering::Equal => brought_about(position, report),
+        }
+    }
+
+    pub fn is_as_wanted(self) -> bool {
+        self == Standing::AsWanted
+    }
+
+    /// In words, and what to do about it.
+    pub fn words(self, server: &str, connected: bool) -> (Option<String>, Option<String>) {
+        let apply = || Some("to put the fleet's document in its place: socle fleet apply DIR".to_owned());
+        let (note, hint) = match self {
+            Standing::AsWanted | Standing::Applying => (None, None),
+            Standing::Failing => (None, None),
+            Standing::Behind if connected => (Some("the newest document is on its way"), None),
+            Standing::Behind => (Some("gets the newest document when it connects"), None),
+            Standing::LocalBranch => (Some("runs a document that was applied on the server itself"), apply()),
+            Standing::Ahead => (Some("has a newer document than this controller knows: was it restored?"), apply()),
+            Standing::Conflict => (Some("has another document of the same number than this controller"), apply()),
+            Standing::NoDocument => (Some("enrolled, and nothing is wanted of it yet"), apply()),
+            Standing::NotEnrolled => (Some("has not enrolled"), Some(format!("socle controller server add {server}"))),
+            Standing::Evicted => {
+                (Some("was put out until it enrols anew"), Some(format!("socle controller server add {server}")))
+            }
+            Standing::Banned => (Some("was banned"), None),
+        };
+        let away = "systemctl status socle-link on the server";
+        let hint = hint.or_else(|| (!connected && self.is_of_an_agent()).then(|| away.to_owned()));
+        (note.map(str::to_owned), hint)
+    }
+
+    /// Whether an agent is expected to be connected.
+    fn is_of_an_agent(self) -> bool {
+        !matches!(self, Standing::NotEnrolled | Standing::Evicted | Standing::Banned)
+    }
+}
+
+fn brought_about(position: &Position, report: Option<&Report>) -> Standing {
+    let generation = position.mark.generation;
+    if position.brought_about == Some(generation) {
+        // Drift since may have failed to be put back.
+        return match report {
+            Some(report) if report.generation == generation && !report.converged => Standing::Failing,
+            _ => Standing::AsWanted,
+        };
+    }
+    match report {
+        Some(report) if report.generation == generation => Standing::Failing,
+        _ => Standing::Applying,
+    }
+}
+
+/// What a report says is not as wanted, the causes first: what only waits for another comes after it.
+pub fn failed(report: &Report) -> Vec<FailedLine> {
+    let mut bad: Vec<_> = report.lines.iter().filter(|line| line.status.is_bad()).collect();
+    bad.sort_by_key(|line| matches!(line.status, Status::Blocked { .. } | Status::Pending { .. }));
+    bad.into_iter()
+        .map(|line| FailedLine {
+            resource: line.resource.clone(),
+            instance: line.owner.clone(),
+            what: line.status.to_string(),
+            hint: error_of(&line.status).and_then(|error| error.hint.clone()),
+        })
+        .collect()
+}
+
+fn error_of(status: &Status) -> Option<&ErrorReport> {
+    match status {
+        Status::Failed { error, .. } | Status::Refused { error } | Status::Unknown { error } => Some(error),
+        Status::InSync | Status::Changed { .. } | Status::Pending { .. } | Status::Blocked { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Generation;
+
+    fn mark(generation: u64) -> Mark {
+        Mark { epoch: 0, generation: Generation(generation) }
+    }
+
+    fn position(generation: u64, origin: Origin, brought_about: Option<u64>) -> Position {
+        let brought_about = brought_about.map(Generation);
+        Position { mark: mark(generation), digest: Digest::of("a"), origin, brought_about }
+    }
+
+    fn report(generation: u64, converged: bool) -> Report {
+        Report { generation: Generation(generation), converged, notes: Vec::new(), lines: Vec::new(), duration_ms: 1 }
+    }
+
+    #[test]
+    fn every_standing() {
+        use Origin::{Controller, Local};
+        let three = Some((mark(3), Digest::of("a")));
+        let cases = [
+            (None, None, None, Standing::NoDocument),
+            (three, None, None, Standing::Behind),
+            (three, Some(position(2, Controller, Some(2))), Some(report(2, true)), Standing::Behind),
+            // A local branch that was overtaken by a push is only behind.
+            (three, Some(position(2, Local, Some(2))), None, Standing::Behind),
+            (three, Some(position(3, Controller, Some(3))), Some(report(3, true)), Standing::AsWanted),
+            (three, Some(position(3, Controller, Some(3))), None, Standing::AsWanted),
+            (three, Some(position(3, Controller, Some(3))), Some(report(3, false)), Standing::Failing),
+            (three, Some(position(3, Controller, Some(2))), Some(report(2, true)), Standing::Applying),
+            (three, Some(position(3, Controller, None)), Some(report(3, false)), Standing::Failing),
+            (three, Some(position(4, Local, Some(4))), Some(report(4, true)), Standing::LocalBranch),
+            (three, Some(position(4, Controller, Some(4))), None, Standing::Ahead),
+            (None, Some(position(1, Local, Some(1))), None, Standing::LocalBranch),
+            (None, Some(position(1, Controller, Some(1))), None, Standing::Ahead),
+            (Some((mark(3), Digest::of("b"))), Some(position(3, Controller, Some(3))), None, Standing::Conflict),
+        ];
+        for (newest, position, report, standing) in cases {
+            assert_eq!(Standing::of(newest, position.as_ref(), report.as_ref()), standing, "{newest:?} {position:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_away_has_a_hint_and_who_is_out_has_not() {
+        assert!(Standing::AsWanted.words("ks1", false).1.unwrap().contains("socle-link"));
+        assert_eq!(Standing::AsWanted.words("ks1", true), (None, None));
+        assert_eq!(Standing::Banned.words("ks1", false).1, None);
+        assert_eq!(Standing::NotEnrolled.words("ks1", false).1.unwrap(), "socle controller server add ks1");
+    }
+}
