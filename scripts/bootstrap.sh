@@ -1,8 +1,8 @@
 #!/bin/sh
 # Enrols a blank Debian server: installs the package `socle-agent` from the repository below and runs `socle agent join`.
 #
-#   s=$(curl -fsSL URL) && printf '%s\n' TOKEN | sh -c "$s"       what `socle controller server add` prints, for a shell of root
-#   sh bootstrap.sh --token-file FILE                             first boot: FILE (0600) has the token, and is removed at the end
+#   s=$(curl -fsSL URL) && printf '%s\n' TOKEN | sh -c "$s"    what `socle controller server add` prints, for a shell of root
+#   sh bootstrap.sh --token-file FILE                          first boot: FILE (0600) has the token, and is removed at the end
 #
 # The token is in no argument and no environment of any program, where `ps` would show it: `printf` is a part of the shell, and from there
 # it goes through a pipe. It works once, for this server, for a few hours. This script may be run again after any interruption, and does

@@ -112,12 +112,13 @@ impl Apart<'_> {
     fn properties(&self) -> [(&'static str, Value<'_>); 11] {
         let log = self.log.to_string_lossy().into_owned();
         let program = self.words.first().cloned().unwrap_or_default();
-        let exec = vec![(program, self.words.to_vec(), false)];
+        // Else systemd takes every `$` for a variable.
+        let exec = vec![(program, self.words.to_vec(), vec!["no-env-expand"])];
         let shutdown = u64::try_from(SHUTDOWN.as_micros()).unwrap_or(u64::MAX);
         [
             ("Description", self.description.into()),
             ("Type", "oneshot".into()),
-            ("ExecStart", exec.into()),
+            ("ExecStartEx", exec.into()),
             ("Environment", self.environment.to_vec().into()),
             ("StandardOutputFileToAppend", log.clone().into()),
             ("StandardErrorFileToAppend", log.into()),

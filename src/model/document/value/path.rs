@@ -70,8 +70,12 @@ pub(in crate::model::document) fn free_path(text: &str) -> Result<String, Wrong>
     ];
     const USERS: [&str; 6] = ["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/subuid", "/etc/subgid"];
     let below = |parent: &str| path == parent || path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'));
+    // Nothing else of ours writes there either: the agent's own sandbox forbids it.
+    const PACKAGES: [&str; 5] = ["/usr", "/bin", "/sbin", "/lib", "/lib64"];
     let why = if path == "/" {
         Some("name a file in it")
+    } else if PACKAGES.into_iter().any(below) && !below("/usr/local") {
+        Some("packages bring what is there; yours goes below `/usr/local`")
     } else if USERS.contains(&path.as_str()) {
         Some("declare users in `[accounts]`")
     } else {
