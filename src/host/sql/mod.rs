@@ -14,8 +14,6 @@ mod error;
 mod mariadb;
 mod name;
 mod postgresql;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
