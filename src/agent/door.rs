@@ -113,6 +113,9 @@ impl AgentError {
             AgentError::Uncompilable(_) => ("document.uncompilable", Some("socle agent check FILE".to_owned())),
             AgentError::Secret(_) => ("secret.unreadable", None),
             AgentError::Journal(_) => ("journal.error", Some("see `df -h /var/lib/socle`".to_owned())),
+            AgentError::Identity(_) => {
+                ("fleet.identity", Some("socle agent join --token-file FILE, with a new token".to_owned()))
+            }
             AgentError::Outbox(_) => ("outbox.error", Some("see `df -h /var/lib/socle`".to_owned())),
             AgentError::Report(_) => ("report.error", Some("see `df -h /var/lib/socle`".to_owned())),
         };

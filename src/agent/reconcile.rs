@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::enrolment::EnrolError;
 use super::learn::tell_earlier;
 use super::ledger::{Ledger, LedgerError};
 use super::outbox::{Outbox, OutboxError};
@@ -62,6 +63,8 @@ pub enum AgentError {
     Journal(#[source] DurableError),
     #[error("cannot keep the report")]
     Report(#[source] DurableError),
+    #[error(transparent)]
+    Identity(#[from] EnrolError),
     #[error(transparent)]
     Outbox(#[from] OutboxError),
     #[error("cannot make the state directory `{0}`")]

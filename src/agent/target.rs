@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ledger::{self, Ledger};
 use super::reconcile::{Agent, AgentError};
-use super::secrets;
+use super::secrets::{self, Sealing};
 use crate::model::document::{self, Document};
 use crate::model::problem::Problem;
 use crate::recipe::{self, CompileProblem, Context, Recipe};
@@ -81,17 +81,27 @@ impl Agent {
         ledger: &Ledger,
         target: &ledger::Target,
     ) -> Result<Result<Vec<Wanted>, Vec<CompileProblem>>, AgentError> {
-        let mut secrets = BTreeMap::new();
+        let (mut secrets, mut problems, mut sealing) = (BTreeMap::new(), Vec::new(), Sealing::default());
         for (name, instance) in &target.document.instances {
             let mut of_instance = BTreeMap::new();
             for spec in self.catalog.get(&instance.recipe).map(Recipe::secrets).unwrap_or_default() {
-                let value = match secrets::read(&self.state, name, &spec.name)? {
-                    Some(value) => value,
-                    None => recipe::secret::generate(spec.alphabet, spec.length, &mut |bytes| (self.random)(bytes)),
+                let made = || recipe::secret::generate(spec.alphabet, spec.length, &mut |bytes| (self.random)(bytes));
+                let value = match instance.secrets.get(&spec.name) {
+                    Some(sealed) => match sealing.open(&self.state, name, &spec.name, sealed)? {
+                        Ok(value) => value,
+                        Err(problem) => {
+                            problems.push(problem);
+                            continue;
+                        }
+                    },
+                    None => secrets::read(&self.state, name, &spec.name)?.unwrap_or_else(made),
                 };
                 of_instance.insert(spec.name, value);
             }
             secrets.insert(name.clone(), of_instance);
+        }
+        if !problems.is_empty() {
+            return Ok(Err(problems));
         }
         let context = Context {
             facts: &self.facts,

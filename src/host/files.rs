@@ -28,6 +28,12 @@ impl Host {
         Names::read(&self.root)
     }
 
+    /// The numbers of a user and a group.
+    pub fn ids(&self, owner: &str, group: &str) -> Result<(u32, u32), FilesError> {
+        let names = self.names()?;
+        Ok((names.uid(owner)?, names.gid(group)?))
+    }
+
     /// The place of an absolute path in its directory; `None` if there is no such directory.
     pub fn place(&self, absolute: &str) -> Result<Option<Place>, FilesError> {
         Place::find(&self.root, absolute, false)

@@ -9,8 +9,6 @@
 
 mod candidate;
 mod child;
-#[cfg(test)]
-mod tests;
 mod verdict;
 mod workers;
 
@@ -27,6 +25,8 @@ use super::{PortError, PortResult, UnitState, Units, WebServer};
 use candidate::Candidate;
 pub use child::child_main;
 use verdict::Answer;
+#[cfg(any(test, feature = "testing"))]
+pub(in crate::host) use verdict::server_names;
 use workers::Workers;
 
 /// The hidden subcommand that `main` hands to [`child_main`] before anything else, with the path of

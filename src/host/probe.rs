@@ -87,10 +87,7 @@ impl LocalProbe {
     }
 
     async fn ask(&self, host: &str, path: &str) -> Result<ProbeAnswer, ProbeError> {
-        let name = HeaderValue::from_str(host).map_err(|_| ProbeError::Host(host.to_owned()))?;
-        if !path.starts_with('/') {
-            return Err(ProbeError::Path(path.to_owned()));
-        }
+        let name = checked(host, path)?;
         let silent = |source| ProbeError::NoAnswer { host: host.to_owned(), path: path.to_owned(), source };
         let url = format!("http://127.0.0.1:{}{path}", self.port);
         let mut answer = self.client()?.get(url).header(HOST, name).send().await.map_err(silent)?;
@@ -104,6 +101,14 @@ impl LocalProbe {
         }
         Ok(ProbeAnswer { status: answer.status().as_u16(), body: String::from_utf8_lossy(&body).into_owned() })
     }
+}
+
+/// The name as it is asked for.
+pub(super) fn checked(host: &str, path: &str) -> Result<HeaderValue, ProbeError> {
+    if !path.starts_with('/') {
+        return Err(ProbeError::Path(path.to_owned()));
+    }
+    HeaderValue::from_str(host).map_err(|_| ProbeError::Host(host.to_owned()))
 }
 
 #[async_trait]

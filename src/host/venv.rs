@@ -123,10 +123,7 @@ impl Builds for PipVenv {
         index: Option<&str>,
         progress: &dyn Progress,
     ) -> PortResult<()> {
-        if let Some(bad) = requirements.iter().find(|requirement| !is_requirement(requirement)) {
-            return Err(VenvError::Requirement(bad.clone()).into());
-        }
-        let from = index_arguments(index)?;
+        let from = check(requirements, index)?;
         let site = self.site()?;
         let python = site.environment.join("bin/python3").to_string_lossy().into_owned();
         let environment = site.environment.to_string_lossy().into_owned();
@@ -247,6 +244,14 @@ async fn follow(output: Option<impl AsyncRead + Unpin>, progress: &dyn Progress)
         }
     }
     tail.into()
+}
+
+/// Where pip is to look, if nothing asked for is more than a name with versions.
+pub(super) fn check(requirements: &[String], index: Option<&str>) -> PortResult<Vec<String>> {
+    match requirements.iter().find(|requirement| !is_requirement(requirement)) {
+        Some(bad) => Err(VenvError::Requirement(bad.clone()).into()),
+        None => Ok(index_arguments(index)?),
+    }
 }
 
 /// Only a name with extras and versions (PEP 508): no option, path, URL or marker.

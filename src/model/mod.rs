@@ -18,8 +18,10 @@ pub mod id;
 pub mod preview;
 pub mod problem;
 pub mod report;
+pub mod sealed;
 pub mod unit;
 
 pub use content::{Content, Secret};
 pub use digest::Digest;
 pub use id::{Domain, Generation, Kind, Name, ResourceId, Version};
+pub use sealed::Sealed;

@@ -16,6 +16,7 @@ pub mod setup;
 pub mod site;
 
 mod any;
+mod on_disk;
 pub use crate::model::preview::Phase;
 pub use any::{AnyChange, AnyDesired, AnyObserved, apply, diff, list, observe};
 

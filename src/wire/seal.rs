@@ -2,22 +2,10 @@
 
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256 as SUITE;
 use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey, HpkePublicKey};
-use serde::{Deserialize, Serialize};
 
-use super::key;
-use crate::model::Name;
+use crate::model::{Name, Sealed};
 
 const INFO: &[u8] = b"socle sealed secret v1";
-
-/// Readable only by the server it was sealed for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sealed {
-    #[serde(with = "key::bytes")]
-    pub encapsulated: Vec<u8>,
-    #[serde(with = "key::bytes")]
-    pub ciphertext: Vec<u8>,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
@@ -35,24 +23,34 @@ pub fn generate() -> Result<(Vec<u8>, Vec<u8>), SealError> {
     Ok((public.0, private.secret_bytes().to_vec()))
 }
 
-/// The server and the secret's name are bound in: it opens nowhere else and under no other name.
-pub fn seal(public: &[u8], server: &Name, secret: &Name, value: &[u8]) -> Result<Sealed, SealError> {
-    let (EncapsulatedSecret(encapsulated), ciphertext) = SUITE
-        .seal(INFO, bound(server, secret).as_bytes(), value, &HpkePublicKey(public.to_vec()))
-        .map_err(|error| SealError::Seal(secret.clone(), error))?;
-    Ok(Sealed { encapsulated, ciphertext })
+/// What a secret is for. It opens nowhere else and under no other name.
+#[derive(Debug, Clone, Copy)]
+pub struct Purpose<'a> {
+    pub server: &'a Name,
+    pub instance: &'a Name,
+    pub secret: &'a Name,
 }
 
-pub fn open(private: &[u8], server: &Name, secret: &Name, sealed: &Sealed) -> Result<Vec<u8>, SealError> {
-    let encapsulated = EncapsulatedSecret(sealed.encapsulated.clone());
+pub fn seal(public: &[u8], purpose: Purpose<'_>, value: &[u8]) -> Result<Sealed, SealError> {
+    let (EncapsulatedSecret(encapsulated), ciphertext) = SUITE
+        .seal(INFO, purpose.bound().as_bytes(), value, &HpkePublicKey(public.to_vec()))
+        .map_err(|error| SealError::Seal(purpose.secret.clone(), error))?;
+    Ok(Sealed::from_parts(&encapsulated, &ciphertext))
+}
+
+pub fn open(private: &[u8], purpose: Purpose<'_>, sealed: &Sealed) -> Result<Vec<u8>, SealError> {
+    let (encapsulated, ciphertext) = sealed.parts();
+    let encapsulated = EncapsulatedSecret(encapsulated.to_vec());
     let private = HpkePrivateKey::from(private.to_vec());
     SUITE
-        .open(&encapsulated, INFO, bound(server, secret).as_bytes(), &sealed.ciphertext, &private)
-        .map_err(|error| SealError::Open(secret.clone(), error))
+        .open(&encapsulated, INFO, purpose.bound().as_bytes(), ciphertext, &private)
+        .map_err(|error| SealError::Open(purpose.secret.clone(), error))
 }
 
-fn bound(server: &Name, secret: &Name) -> String {
-    format!("{server}/{secret}")
+impl Purpose<'_> {
+    fn bound(&self) -> String {
+        format!("{}/{}/{}", self.server, self.instance, self.secret)
+    }
 }
 
 #[cfg(test)]
@@ -60,18 +58,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn opens_for_its_server_and_name_only() {
-        let (public, private) = generate().unwrap();
-        let (_, other) = generate().unwrap();
+    fn opens_for_its_purpose_only() {
+        let ((public, private), (_, other)) = (generate().unwrap(), generate().unwrap());
         let name = |text: &str| text.parse::<Name>().unwrap();
-        let sealed = seal(&public, &name("ks1"), &name("smtp"), b"hunter2").unwrap();
-        assert!(!serde_json::to_string(&sealed).unwrap().contains("hunter2"));
-        assert_eq!(open(&private, &name("ks1"), &name("smtp"), &sealed).unwrap(), b"hunter2");
-        assert!(open(&other, &name("ks1"), &name("smtp"), &sealed).is_err());
-        assert!(open(&private, &name("ks2"), &name("smtp"), &sealed).is_err());
-        assert!(open(&private, &name("ks1"), &name("imap"), &sealed).is_err());
-        let mut changed = sealed.clone();
-        changed.ciphertext[0] ^= 1;
-        assert!(open(&private, &name("ks1"), &name("smtp"), &changed).is_err());
+        let names = [name("ks1"), name("blog"), name("smtp"), name("other")];
+        let [server, instance, secret, different] = &names;
+        let purpose = Purpose { server, instance, secret };
+        let sealed = seal(&public, purpose, b"hunter2").unwrap();
+        assert!(!sealed.to_string().contains("hunter2"));
+        assert_eq!(sealed.to_string().parse(), Ok(sealed.clone()));
+        assert_eq!(open(&private, purpose, &sealed).unwrap(), b"hunter2");
+        assert!(open(&other, purpose, &sealed).is_err());
+        assert!(open(&private, Purpose { server: different, ..purpose }, &sealed).is_err());
+        assert!(open(&private, Purpose { instance: different, ..purpose }, &sealed).is_err());
+        assert!(open(&private, Purpose { secret: different, ..purpose }, &sealed).is_err());
+        let (encapsulated, ciphertext) = sealed.parts();
+        let mut changed = ciphertext.to_vec();
+        changed[0] ^= 1;
+        assert!(open(&private, purpose, &Sealed::from_parts(encapsulated, &changed)).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! The adapters of systemd, tasks and accounts against the real thing, in both suites. This very program is
-//! pushed into the machine and runs its ignored test there.
+//! The adapters of all ports against the real thing, on both Debians. This very program is pushed into the
+//! machine and runs its ignored test there.
 
 use crate::machine::Machine;
 
@@ -7,6 +7,7 @@ fn inside(image: &str) {
     let machine = Machine::new(image);
     let program = std::env::current_exe().unwrap();
     machine.lab("push", &[program.to_str().unwrap(), "/root/e2e"]);
+    machine.lab("localapt", &[]);
     let args = ["/root/e2e", "--ignored", "--exact", "systemd::inside_a_machine", "--nocapture"];
     let done = machine.run(&args);
     assert!(done.stdout.contains("1 passed"), "{}\n{}", done.stdout, done.stderr);

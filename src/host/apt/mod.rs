@@ -268,7 +268,7 @@ impl Packages for Apt {
 
 /// Debian's rule for names (Policy 5.6.1), and no trailing sign: `nginx-` means removal to apt-get.
 /// Some packages do end in `+` (`g++`), which apt-get takes for the package if it exists.
-fn check_name(name: &str) -> PortResult<()> {
+pub(in crate::host) fn check_name(name: &str) -> PortResult<()> {
     let bytes = name.as_bytes();
     let first = bytes.first().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let rest = bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(b));

@@ -143,3 +143,15 @@ impl Accounts for FakeAccounts {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::contract;
+
+    #[tokio::test]
+    async fn keeps_the_contract() {
+        let accounts = FakeAccounts::new().known(["games"]).groups(["adm"]);
+        contract::accounts(&accounts, "socle-contract", "games", "adm").await;
+    }
+}

@@ -33,7 +33,7 @@ pub fn host(root: &Path) -> Host {
         web: Arc::new(FakeWeb::new(root)),
         fetch: Arc::new(FakeFetch::default()),
         archives: Arc::new(FakeArchives),
-        builds: Arc::new(FakeBuilds),
+        builds: Arc::new(FakeBuilds::default()),
         tasks: Arc::new(FakeTasks::default()),
         probes: Arc::new(FakeProbes::new()),
         progress: Arc::new(Quiet),

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::host::apt::check_name;
 use crate::host::{PackageState, Packages, PortError, PortResult, Progress};
 
 /// Bytes each package "downloads".
@@ -56,15 +57,25 @@ impl FakePackages {
     }
 
     fn begin(&self, act: &str, names: &BTreeSet<String>) -> PortResult<()> {
+        names.iter().try_for_each(|name| check_name(name))?;
         let mut state = self.lock();
         state.calls.push(format!("{act} {}", names.iter().map(String::as_str).collect::<Vec<_>>().join(" ")));
         state.fail.take().map_or(Ok(()), Err)
     }
 }
 
+/// One unknown name spoils the whole.
+fn known(states: BTreeMap<String, PackageState>) -> PortResult<BTreeMap<String, PackageState>> {
+    match states.iter().find(|(_, state)| matches!(state, PackageState::Unknown { .. })) {
+        Some((name, _)) => Err(PortError::new("package.unknown", format!("apt knows no package `{name}`"))),
+        None => Ok(states),
+    }
+}
+
 #[async_trait]
 impl Packages for FakePackages {
     async fn states(&self, names: &BTreeSet<String>) -> PortResult<BTreeMap<String, PackageState>> {
+        names.iter().try_for_each(|name| check_name(name))?;
         let state = self.lock();
         let of = |name: &String| state.packages.get(name).cloned().unwrap_or(PackageState::Unknown { hint: None });
         Ok(names.iter().map(|name| (name.clone(), of(name))).collect())
@@ -72,13 +83,9 @@ impl Packages for FakePackages {
 
     async fn install(&self, names: &BTreeSet<String>, _: &dyn Progress) -> PortResult<()> {
         self.begin("install", names)?;
-        let states = self.states(names).await?;
-        for (name, state) in states {
+        for (name, state) in known(self.states(names).await?)? {
             match state {
-                PackageState::Unknown { .. } => {
-                    return Err(PortError::new("package.unknown", format!("apt knows no package `{name}`")));
-                }
-                PackageState::Installed { .. } => {}
+                PackageState::Unknown { .. } | PackageState::Installed { .. } => {}
                 PackageState::Absent { candidate } => self.set(&name, PackageState::Installed { version: candidate }),
                 PackageState::Broken { .. } => self.set(&name, PackageState::Installed { version: "1".to_owned() }),
             }
@@ -99,7 +106,7 @@ impl Packages for FakePackages {
     }
 
     async fn download_size(&self, names: &BTreeSet<String>) -> PortResult<u64> {
-        let states = self.states(names).await?;
+        let states = known(self.states(names).await?)?;
         let absent = states.values().filter(|state| matches!(state, PackageState::Absent { .. })).count();
         Ok(SIZE * absent as u64)
     }
@@ -109,6 +116,12 @@ impl Packages for FakePackages {
 mod tests {
     use super::*;
     use crate::host::Quiet;
+    use crate::host::fake::contract;
+
+    #[tokio::test]
+    async fn keeps_the_contract() {
+        contract::packages(&FakePackages::new().known(["unzip"]), "unzip", "no-such-package").await;
+    }
 
     #[tokio::test]
     async fn remembers() {

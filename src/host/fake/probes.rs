@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::host::probe::checked;
 use crate::host::{PortError, PortResult, ProbeAnswer, Probes};
 
 /// A host that was given no answer does not answer.
@@ -48,9 +49,23 @@ impl FakeProbes {
 #[async_trait]
 impl Probes for FakeProbes {
     async fn get(&self, host: &str, path: &str, _: Duration) -> PortResult<ProbeAnswer> {
+        checked(host, path)?;
         let mut state = self.lock();
         state.asked.push(format!("{host}{path}"));
         let silent = || PortError::new("probe.no-answer", format!("`http://{host}{path}` did not answer")).retryable();
         state.answers.get(host).cloned().ok_or_else(silent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::contract;
+
+    #[tokio::test]
+    async fn keeps_the_contract() {
+        let probes = FakeProbes::new();
+        probes.answer("contract.example.org", 418, "contract");
+        contract::probes(&probes, "contract.example.org", "silent.example.org").await;
     }
 }

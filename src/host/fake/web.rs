@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::host::nginx::server_names;
 use crate::host::{PortError, PortResult, WebServer};
 
 /// Reads the real files below its root when it reloads. A text with the word `bogus` in it is one it
@@ -74,9 +75,20 @@ impl WebServer for FakeWeb {
                 format!("nginx's configuration is broken without this site: {file}:1"),
             ));
         }
-        match text.is_some_and(|text| text.contains("bogus")) {
-            true => Err(PortError::new("site.rejected", format!("nginx refuses the site `{name}`: unknown directive"))),
-            false => Ok(()),
+        let Some(text) = text else { return Ok(()) };
+        if text.contains("bogus") {
+            return Err(PortError::new("site.rejected", format!("nginx refuses the site `{name}`: unknown directive")));
+        }
+        let names = server_names(text);
+        let foreign = self.enabled().into_iter().filter(|(file, _)| !file.starts_with("socle-"));
+        match foreign
+            .filter_map(|(file, text)| Some((server_names(&text).intersection(&names).next()?.clone(), file)))
+            .next()
+        {
+            Some((taken, file)) => {
+                Err(PortError::new("site.name-taken", format!("`{taken}` is already served by `{file}`")))
+            }
+            None => Ok(()),
         }
     }
 
@@ -92,5 +104,20 @@ impl WebServer for FakeWeb {
         }
         state.served = enabled;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::contract;
+
+    #[tokio::test]
+    async fn keeps_the_contract() {
+        let root = tempfile::tempdir().unwrap();
+        for directory in ["sites-available", "sites-enabled"] {
+            std::fs::create_dir_all(root.path().join("etc/nginx").join(directory)).unwrap();
+        }
+        contract::web(&FakeWeb::new(root.path()), root.path()).await;
     }
 }

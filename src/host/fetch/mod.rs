@@ -80,6 +80,12 @@ impl HttpFetch {
     }
 }
 
+/// Whether it may be asked at all.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn check(source: &Source) -> PortResult<()> {
+    Ok(Address::of(source, &BTreeMap::new()).map(drop)?)
+}
+
 #[async_trait]
 impl Fetch for HttpFetch {
     async fn fetch(&self, source: &Source, to: &Path, limit: u64, progress: &dyn Progress) -> PortResult<Fetched> {

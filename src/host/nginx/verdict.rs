@@ -93,7 +93,7 @@ fn files(dump: &str) -> Vec<(String, String)> {
 
 /// The names in all `server_name` directives of a text. Only used to say who else has a name nginx
 /// complained about, so a plain reading of words is enough.
-fn server_names(text: &str) -> BTreeSet<String> {
+pub(in crate::host) fn server_names(text: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut inside = false;
     for line in text.lines() {

@@ -1,13 +1,11 @@
 //! MariaDB: `mariadb` and `mariadb-dump` as root, whom the server knows by unix_socket.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::dump::{self, Part};
 use super::name::{SqlName, literals};
-use super::{SqlError, States};
-use crate::host::DatabaseState;
+use super::{ASK, CHANGE, COPY, SqlError, States, nothing, read_states};
 use crate::host::process::{self, Command, Output, ProcessError, tail_of};
 use crate::model::Digest;
 use crate::model::document::Engine::Mariadb as ENGINE;
@@ -15,13 +13,6 @@ use crate::model::document::Engine::Mariadb as ENGINE;
 const SOCKET: &str = "/run/mysqld/mysqld.sock";
 const SERVER: &str = "/usr/sbin/mariadbd";
 const DATA: &str = "/var/lib/mysql";
-
-/// A question about states; a server that needs longer is as good as down.
-const ASK: Duration = Duration::from_secs(30);
-/// An ALTER or DROP that waits for others.
-const CHANGE: Duration = Duration::from_secs(600);
-/// A dump or restore: several hundred GB at disk speed.
-const COPY: Duration = Duration::from_secs(12 * 3600);
 
 /// Client errors that say nothing of the statement: no connection (2002, 2003), connection lost
 /// (2006, 2013), too many connections (1040), shutdown in progress (1053).
@@ -39,7 +30,7 @@ impl Mariadb {
         let sql = format!(
             "SELECT 'role', User, '' FROM mysql.global_priv WHERE Host = 'localhost'
              UNION ALL SELECT 'database', SCHEMA_NAME, '' FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({})
-             UNION ALL SELECT 'owner', Db, User FROM mysql.db WHERE Host = 'localhost'
+             UNION ALL SELECT 'owner', REPLACE(Db, '\\\\', ''), User FROM mysql.db WHERE Host = 'localhost'
                 AND Select_priv = 'Y' AND Insert_priv = 'Y' AND Update_priv = 'Y' AND Delete_priv = 'Y'
                 AND Create_priv = 'Y' AND Drop_priv = 'Y' AND Alter_priv = 'Y' AND Index_priv = 'Y'
                 AND References_priv = 'Y' AND Lock_tables_priv = 'Y' AND Trigger_priv = 'Y' AND Event_priv = 'Y';",
@@ -59,7 +50,7 @@ impl Mariadb {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(SqlError::Look(data, error)),
         }
-        Ok((names.iter().map(|name| (name.to_string(), DatabaseState::default())).collect(), BTreeSet::new()))
+        Ok(nothing(names))
     }
 
     /// No password: the server asks the kernel whether the client is the system user of that name.
@@ -218,49 +209,9 @@ DELIMITER ;"
     )
 }
 
-fn read_states(answer: &str, names: &[SqlName<'_>]) -> States {
-    let mut databases: BTreeMap<String, DatabaseState> =
-        names.iter().map(|name| (name.to_string(), DatabaseState::default())).collect();
-    let mut roles = BTreeSet::new();
-    let rows = || answer.lines().map(|line| line.split('\t').collect::<Vec<_>>());
-    for row in rows() {
-        match row[..] {
-            ["role", role, _] => {
-                roles.insert(role.to_owned());
-            }
-            ["database", name, _] => {
-                databases.entry(name.to_owned()).or_default().exists = true;
-            }
-            ["owner", pattern, role] => {
-                // A grant's database is a pattern; a grant may outlive its database.
-                if let Some(state) = databases.get_mut(&pattern.replace('\\', "")) {
-                    state.owners.insert(role.to_owned());
-                }
-            }
-            _ => {}
-        }
-    }
-    for state in databases.values_mut().filter(|state| !state.exists) {
-        state.owners.clear();
-    }
-    (databases, roles)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn owners_are_read_from_patterns() {
-        let name = SqlName::new("my_blog").unwrap();
-        let gone = SqlName::new("gone").unwrap();
-        let answer =
-            "role\troot\t\nrole\tsocle-blog\t\ndatabase\tmy_blog\t\nowner\tmy\\_blog\tsocle-blog\nowner\tgone\tx\n";
-        let (databases, roles) = read_states(answer, &[name, gone]);
-        assert!(databases["my_blog"].exists && databases["my_blog"].owners.contains("socle-blog"));
-        assert_eq!(databases["gone"], DatabaseState::default());
-        assert_eq!(roles.len(), 2);
-    }
 
     #[tokio::test]
     async fn what_is_not_installed_is_empty_unless_data_was_left() {

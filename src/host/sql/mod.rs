@@ -14,11 +14,10 @@ mod error;
 mod mariadb;
 mod name;
 mod postgresql;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -34,6 +33,13 @@ use postgresql::Postgresql;
 /// What a server says of some databases, and all its roles.
 type States = (BTreeMap<String, DatabaseState>, BTreeSet<String>);
 
+/// A question about states; a server that needs longer is as good as down.
+const ASK: Duration = Duration::from_secs(30);
+/// An ALTER or DROP that waits for others.
+const CHANGE: Duration = Duration::from_secs(600);
+/// A dump or restore: several hundred GB at disk speed.
+const COPY: Duration = Duration::from_secs(12 * 3600);
+
 /// Both engines of this machine.
 pub struct Sql {
     mariadb: Mariadb,
@@ -45,6 +51,29 @@ impl Sql {
     pub fn new(root: PathBuf) -> Self {
         Self { mariadb: Mariadb { root: root.clone() }, postgresql: Postgresql { root } }
     }
+}
+
+/// What a server without any of them would say.
+fn nothing(names: &[SqlName<'_>]) -> States {
+    (names.iter().map(|name| (name.to_string(), DatabaseState::default())).collect(), BTreeSet::new())
+}
+
+/// Rows of three columns: `role NAME -`, `database NAME -`, `owner DATABASE ROLE`, `extension DATABASE NAME`.
+/// What is said of a database that does not exist (a right may outlive it) says nothing.
+fn read_states(answer: &str, names: &[SqlName<'_>]) -> States {
+    let (mut databases, mut roles) = nothing(names);
+    for line in answer.lines() {
+        let [kind, name, value] = line.split('\t').collect::<Vec<_>>()[..] else { continue };
+        match (kind, databases.get_mut(name)) {
+            ("role", _) => drop(roles.insert(name.to_owned())),
+            ("database", Some(state)) => state.exists = true,
+            ("owner", Some(state)) => drop(state.owners.insert(value.to_owned())),
+            ("extension", Some(state)) => drop(state.extensions.insert(value.to_owned())),
+            _ => {}
+        }
+    }
+    databases.values_mut().filter(|state| !state.exists).for_each(|state| *state = DatabaseState::default());
+    (databases, roles)
 }
 
 /// All of `names` as checked ones.
@@ -124,5 +153,22 @@ impl Databases for Sql {
             Engine::Mariadb => self.mariadb.restore(name, owner, from).await,
             Engine::Postgresql => self.postgresql.restore(name, owner, from).await,
         }?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read() {
+        let names = [SqlName::new("my_blog").unwrap(), SqlName::new("gone").unwrap()];
+        let answer = "role\troot\t\nrole\tsocle-blog\t\nowner\tmy_blog\tsocle-blog\ndatabase\tmy_blog\t\n\
+                      owner\tgone\tx\nowner\tother\tx\nextension\tmy_blog\tplpgsql\n";
+        let (databases, roles) = read_states(answer, &names);
+        let blog = &databases["my_blog"];
+        assert!(blog.exists && blog.owners.contains("socle-blog") && blog.extensions.contains("plpgsql"));
+        assert_eq!(databases["gone"], DatabaseState::default());
+        assert_eq!((databases.len(), roles.len()), (2, 2));
     }
 }

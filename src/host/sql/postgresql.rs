@@ -2,7 +2,6 @@
 //! authentication. Nothing in `pg_hba.conf` is changed: Debian's own lets every system user in as the
 //! role of the same name.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,8 +9,7 @@ use std::time::Duration;
 
 use super::dump::{self, Notes, Part};
 use super::name::{SqlName, literals};
-use super::{SqlError, States};
-use crate::host::DatabaseState;
+use super::{ASK, CHANGE, COPY, SqlError, States, nothing, read_states};
 use crate::host::files::Names;
 use crate::host::process::{self, Command, Output, tail_of};
 use crate::model::Digest;
@@ -24,13 +22,6 @@ const LOCK: &str = "/run/postgresql/.s.PGSQL.5432.lock";
 const SERVERS: &str = "/usr/lib/postgresql";
 /// `<version>/<cluster>` below it.
 const DATA: &str = "/var/lib/postgresql";
-
-/// A question about states; a server that needs longer is as good as down.
-const ASK: Duration = Duration::from_secs(30);
-/// An ALTER or DROP that waits for others.
-const CHANGE: Duration = Duration::from_secs(600);
-/// A dump or restore: several hundred GB at disk speed.
-const COPY: Duration = Duration::from_secs(12 * 3600);
 
 pub(super) struct Postgresql {
     pub root: PathBuf,
@@ -213,7 +204,7 @@ impl Postgresql {
                 return Err(SqlError::LeftData { engine: ENGINE, data: DATA.into() });
             }
         }
-        Ok((names.iter().map(|name| (name.to_string(), DatabaseState::default())).collect(), BTreeSet::new()))
+        Ok(nothing(names))
     }
 
     fn at(&self, absolute: &str) -> PathBuf {
@@ -285,9 +276,10 @@ fn drop_database(name: SqlName<'_>) -> String {
 fn states_question(names: &[SqlName<'_>]) -> String {
     let mut sql = format!(
         "SELECT 'role', rolname, '' FROM pg_catalog.pg_roles WHERE rolcanlogin;\n\
-         SELECT 'database', datname, rolname FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = datdba \
-         WHERE datname IN ({});\n",
-        literals(names)
+         SELECT 'database', datname, '' FROM pg_catalog.pg_database WHERE datname IN ({names});\n\
+         SELECT 'owner', datname, rolname FROM pg_catalog.pg_database JOIN pg_catalog.pg_roles r ON r.oid = datdba \
+         WHERE datname IN ({names});\n",
+        names = literals(names)
     );
     for name in names {
         sql += &format!(
@@ -300,29 +292,6 @@ fn states_question(names: &[SqlName<'_>]) -> String {
         );
     }
     sql
-}
-
-fn read_states(answer: &str, names: &[SqlName<'_>]) -> States {
-    let mut databases: BTreeMap<String, DatabaseState> =
-        names.iter().map(|name| (name.to_string(), DatabaseState::default())).collect();
-    let mut roles = BTreeSet::new();
-    for line in answer.lines() {
-        match line.split('\t').collect::<Vec<_>>()[..] {
-            ["role", role, _] => {
-                roles.insert(role.to_owned());
-            }
-            ["database", name, owner] => {
-                let state = databases.entry(name.to_owned()).or_default();
-                state.exists = true;
-                state.owners.insert(owner.to_owned());
-            }
-            ["extension", name, extension] => {
-                databases.entry(name.to_owned()).or_default().extensions.insert(extension.to_owned());
-            }
-            _ => {}
-        }
-    }
-    (databases, roles)
 }
 
 #[cfg(test)]
@@ -338,15 +307,6 @@ mod tests {
         for other in ["/usr/bin/bash", "/opt/postgresql/15/bin/postgres", "/usr/lib/postgresql/bin/postgres"] {
             assert!(server_of(Path::new(other)).is_none(), "{other}");
         }
-    }
-
-    #[test]
-    fn reads_what_psql_answers() {
-        let name = SqlName::new("blog").unwrap();
-        let (databases, roles) =
-            read_states("role\tpostgres\t\ndatabase\tblog\tsocle-blog\nextension\tblog\tplpgsql\n", &[name]);
-        assert!(databases["blog"].exists && databases["blog"].extensions.contains("plpgsql"));
-        assert_eq!(roles.into_iter().collect::<Vec<_>>(), ["postgres"]);
     }
 
     #[tokio::test]

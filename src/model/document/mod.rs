@@ -31,7 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::unit::{Limits, Sandbox};
-use super::{Digest, Domain, Name, Version};
+use super::{Digest, Domain, Name, Sealed, Version};
 
 /// The whole valid document.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -76,6 +76,9 @@ pub struct Instance {
     pub state: InstanceState,
     /// Answers to the recipe's `[[param]]`, as text; the recipe checks them.
     pub params: BTreeMap<Name, String>,
+    /// Secrets of the recipe that are given instead of made up.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<Name, Sealed>,
     pub limits: Limits,
     /// Where to take the release from, instead of what the recipe says.
     pub source: Option<Source>,

@@ -83,6 +83,9 @@ pub(super) struct Instance {
     /// Answers to the recipe's questions: `socle catalog show RECIPE` lists them.
     #[schemars(extend("propertyNames" = {"pattern": NAME}))]
     pub params: BTreeMap<String, Param>,
+    /// Secrets of the recipe that are not made up on the server but given, sealed to it: `socle fleet seal` makes them.
+    #[schemars(extend("propertyNames" = {"pattern": NAME}))]
+    pub secrets: BTreeMap<String, String>,
     pub limits: Limits,
 }
 

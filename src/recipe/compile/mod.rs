@@ -148,7 +148,7 @@ impl<'a> Build<'a> {
         }
         let params = params::check(&recipe.params, &instance.params, &mut problems);
         let words = words(name, instance, context.facts);
-        let secrets = secrets(name, recipe, context, &mut problems);
+        let secrets = secrets(name, instance, recipe, context, &mut problems);
         if !recipe.dbs.is_empty() && SERVERS_OWN.contains(&words["db"].as_str()) {
             let reason = format!("`{}` is a database of the server itself", words["db"]);
             problems.push(CompileProblem::new(&[], reason, Some("choose another name".to_owned())));
@@ -292,10 +292,17 @@ const SERVERS_OWN: [&str; 7] =
 
 fn secrets(
     name: &Name,
+    instance: &Instance,
     recipe: &Recipe,
     context: &Context<'_>,
     problems: &mut Vec<CompileProblem>,
 ) -> BTreeMap<String, Value> {
+    for given in instance.secrets.keys().filter(|given| !recipe.secrets.iter().any(|secret| secret.name == **given)) {
+        let names = recipe.secrets.iter().map(|secret| format!("`{}`", secret.name)).collect::<Vec<_>>().join(", ");
+        let reason = format!("the recipe `{}` has no secret `{given}`", recipe.app.name);
+        let hint = if names.is_empty() { "it has none".to_owned() } else { format!("it has {names}") };
+        problems.push(CompileProblem::new(&["secrets", given.as_str()], reason, Some(hint)));
+    }
     let known = context.secrets.get(name);
     let mut values = BTreeMap::new();
     for secret in &recipe.secrets {

@@ -1,26 +1,20 @@
 use super::*;
 use crate::host::files::FilesError;
-use crate::resources::About;
+use crate::resources::on_disk;
 use rustix::fs::FileType;
 
 pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), ApplyError> {
-    let (host, name, change) = (host.clone(), name.to_owned(), change.clone());
-    // A removal may take long: it must not hold up the rest of the program.
-    let done = tokio::task::spawn_blocking(move || carry_out(&host, &name, &change)).await;
-    done.expect("touching files does not panic")
-        .map_err(|error| ApplyError { report: error.report(), about: About::Host })
+    on_disk::apply(host, name, change, carry_out).await
 }
 
 fn carry_out(host: &Host, name: &str, change: &Change) -> Result<(), FilesError> {
     match change {
         Change::Create { owner, group, mode } => {
-            let names = host.names()?;
-            let (uid, gid) = (names.uid(owner)?, names.gid(group)?);
+            let (uid, gid) = host.ids(owner, group)?;
             host.make_place(name)?.make_directory(uid, gid, *mode)
         }
         Change::SetPermissions { owner, group, mode } => {
-            let names = host.names()?;
-            let (uid, gid) = (names.uid(owner)?, names.gid(group)?);
+            let (uid, gid) = host.ids(owner, group)?;
             host.make_place(name)?.set_permissions(FileType::Directory, uid, gid, *mode)
         }
         Change::RemoveAll => match host.place(name)? {

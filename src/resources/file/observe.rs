@@ -1,5 +1,6 @@
 use super::*;
 use crate::host::files::{FilesError, Names};
+use crate::resources::on_disk;
 use rustix::fs::FileType;
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
@@ -11,17 +12,7 @@ pub async fn list(_host: &Host) -> Result<BTreeSet<String>, ErrorReport> {
 }
 
 pub async fn observe(host: &Host, names: &BTreeSet<String>) -> BTreeMap<String, Result<Observed, ErrorReport>> {
-    let (host, names) = (host.clone(), names.clone());
-    tokio::task::spawn_blocking(move || look_at_all(&host, &names)).await.expect("reading files does not panic")
-}
-
-fn look_at_all(host: &Host, names: &BTreeSet<String>) -> BTreeMap<String, Result<Observed, ErrorReport>> {
-    let users = host.names().map_err(|error| error.report());
-    let look = |name: &String| match &users {
-        Ok(users) => look(host, users, name).map_err(|error| error.report()),
-        Err(report) => Err(report.clone()),
-    };
-    names.iter().map(|name| (name.clone(), look(name))).collect()
+    on_disk::observe(host, names, look).await
 }
 
 fn look(host: &Host, users: &Names, name: &str) -> Result<Observed, FilesError> {

@@ -37,6 +37,10 @@ enum ReleaseError {
     Switch(#[source] DurableError),
     #[error("the release `{0}` is not there")]
     Missing(ReleaseId),
+    #[error("cannot read `{0}`")]
+    Read(PathBuf, #[source] io::Error),
+    #[error("the release `{0}` was changed since it was unpacked; it is removed and not switched to")]
+    Altered(ReleaseId),
     #[error("cannot remove `{0}`")]
     Remove(PathBuf, #[source] io::Error),
     #[error("`{0}` is not the name of a left-over")]
@@ -63,6 +67,12 @@ impl From<ReleaseError> for ApplyError {
             ReleaseError::Sync(_) => ("release.sync", About::Host, Some("look for disk errors in the kernel's log")),
             ReleaseError::Switch(_) => ("release.switch", About::Host, None),
             ReleaseError::Missing(_) => ("release.missing", About::Host, None),
+            ReleaseError::Read(..) => ("release.read", About::Host, Some("look for disk errors in the kernel's log")),
+            ReleaseError::Altered(_) => (
+                "release.altered",
+                About::Host,
+                Some("apply again: it is fetched anew; ask who writes below `/srv/socle`"),
+            ),
             ReleaseError::Remove(..) | ReleaseError::Debris(_) => ("release.remove", About::Host, None),
         };
         let report = ErrorReport::of(code, &error, hint.map(str::to_owned));
@@ -117,10 +127,11 @@ async fn fetch(
     let (room, empty) = (places.clone(), stage.clone());
     blocking(move || prepare(&room, &empty, size)).await?;
     let sha256 = fill(host, &places, id, spec, seen).await?;
-    let marker = Marker { spec: spec.clone(), sha256 };
-    let id = id.clone();
+    let (id, spec) = (id.clone(), spec.clone());
     blocking(move || {
-        links::make(&stage, &marker.spec.links).map_err(ReleaseError::Link)?;
+        links::make(&stage, &spec.links).map_err(ReleaseError::Link)?;
+        let tree = tree::digest(&stage).map_err(|error| ReleaseError::Read(stage.clone(), error))?;
+        let marker = Marker { spec, sha256, tree: Some(tree) };
         commit(&places, &id, &stage, &marker)?;
         remove_file(&download)
     })
@@ -216,11 +227,26 @@ fn commit(places: &Places, id: &ReleaseId, stage: &Path, marker: &Marker) -> Res
     remove_tree(&places.stage(&ReleaseId(format!("{id}.old"))))
 }
 
+/// What is not as it was staged is never switched to. It goes, so that the next pass fetches it again.
 fn activate(places: &Places, to: &ReleaseId) -> Result<(), ReleaseError> {
-    if !places.release(to).is_dir() {
+    let release = places.release(to);
+    if !release.is_dir() {
         return Err(ReleaseError::Missing(to.clone()));
     }
+    if let Some(staged) = staged(&places.marker(to))? {
+        let found = tree::digest(&release).map_err(|error| ReleaseError::Read(release, error))?;
+        if found != staged {
+            remove(places, to)?;
+            return Err(ReleaseError::Altered(to.clone()));
+        }
+    }
     durable::swap_link(&Path::new("releases").join(&to.0), &places.current).map_err(ReleaseError::Switch)
+}
+
+fn staged(marker: &Path) -> Result<Option<Digest>, ReleaseError> {
+    let bytes = durable::read(marker).map_err(ReleaseError::Marker)?.unwrap_or_default();
+    let marker: Marker = serde_json::from_slice(&bytes).map_err(|error| ReleaseError::Place(error.into()))?;
+    Ok(marker.tree)
 }
 
 /// Renamed first: a release is there as a whole or not at all.

@@ -9,4 +9,7 @@ pub(super) struct Marker {
     pub spec: Spec,
     /// Of the archive or file it came from.
     pub sha256: Option<Digest>,
+    /// Of the finished tree; releases made before there was one have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Digest>,
 }

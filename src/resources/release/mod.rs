@@ -9,6 +9,7 @@ mod observe;
 mod place;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -2,27 +2,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-
 use super::*;
-use crate::host::archive::extract;
 use crate::host::fetch::HttpFetch;
 use crate::host::*;
 use crate::resources::{About, Phase, Resource};
-
-/// Unpacks with the real reader, without the child.
-struct InProcess;
-
-#[async_trait]
-impl Archives for InProcess {
-    async fn unpack(&self, archive: &Path, stage: &Path, strip: u32, limits: &ArchiveLimits) -> PortResult<()> {
-        let open = |path: &Path| std::fs::File::open(path).unwrap();
-        match extract(open(archive), open(stage).into(), strip, limits) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(PortError::new("archive.refused", error.to_string())),
-        }
-    }
-}
 
 struct World {
     root: tempfile::TempDir,
@@ -32,11 +15,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let host = Host {
-            fetch: Arc::new(HttpFetch::new(BTreeMap::new())),
-            archives: Arc::new(InProcess),
-            ..crate::host::fake::host(root.path())
-        };
+        let host = Host { fetch: Arc::new(HttpFetch::new(BTreeMap::new())), ..crate::host::fake::host(root.path()) };
         Self { root, host }
     }
 
@@ -208,6 +187,51 @@ async fn what_fails_says_about_what() {
     }
     assert_eq!(world.look().await.present.len(), 0);
     world.converge(&want(world.archive("1.0"))).await;
+}
+
+#[tokio::test]
+async fn what_was_changed_between_stage_and_switch_is_not_switched_to() {
+    let index = |release: &Path| release.join("index.php");
+    type Tamper = fn(&Path);
+    let tampers: [(&str, Tamper); 5] = [
+        ("a byte", |release| std::fs::write(release.join("index.php"), "2.1").unwrap()),
+        ("a mode", |release| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+            std::fs::set_permissions(release.join("index.php"), mode).unwrap();
+        }),
+        ("a file more", |release| std::fs::write(release.join("shell.php"), "").unwrap()),
+        ("a file less", |release| std::fs::remove_file(release.join("data.dist/readme")).unwrap()),
+        ("a link", |release| {
+            std::fs::remove_file(release.join("data")).unwrap();
+            symlink("/etc", release.join("data")).unwrap();
+        }),
+    ];
+    for (what, tamper) in tampers {
+        let world = World::new();
+        let (old, new) = (world.archive("1.0"), world.archive("2.0"));
+        world.converge(&want(old.clone())).await;
+        let wanted = Desired { keep: BTreeSet::from([old.id()]), ..want(new.clone()) };
+        let Diff::Changes(changes) = Release::diff("blog", Some(&wanted), &world.look().await) else { panic!() };
+        let (staged, switched): (Vec<_>, Vec<_>) = changes.iter().partition(|(phase, _)| *phase == Phase::Stage);
+        for (_, change) in staged {
+            Release::apply(&world.host, "blog", change).await.unwrap();
+        }
+        let release = world.instance().join("releases").join(&new.id().0);
+        assert_eq!(std::fs::read_to_string(index(&release)).unwrap(), "2.0");
+        tamper(&release);
+        let error = Release::apply(&world.host, "blog", &switched[0].1).await.unwrap_err();
+        assert_eq!((error.report.code.as_str(), error.about), ("release.altered", About::Host), "{what}");
+        let current = index(&world.instance().join("current"));
+        assert_eq!(std::fs::read_to_string(&current).unwrap(), "1.0", "{what}");
+        world.converge(&wanted).await;
+        assert_eq!(std::fs::read_to_string(&current).unwrap(), "2.0", "{what}");
+        // Going back is a switch too.
+        tamper(&world.instance().join("releases").join(&old.id().0));
+        let back = Desired { keep: BTreeSet::from([new.id()]), ..want(old.clone()) };
+        assert_eq!(world.pass(&back).await.unwrap_err().report.code, "release.altered", "{what}");
+        world.converge(&back).await;
+        assert_eq!(std::fs::read_to_string(&current).unwrap(), "1.0", "{what}");
+    }
 }
 
 /// Every state an interruption can leave, made by hand.

@@ -10,8 +10,6 @@ use crate::host::{PortError, ProbeAnswer};
 use crate::model::unit::{Limits, Network, Readiness, Sandbox};
 use crate::resources::About;
 
-/// Where dumps taken before a migration are kept.
-const DUMPS: &str = "/var/lib/socle/dumps";
 /// How long to wait between two tries of a probe.
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
 /// One try of a probe.
@@ -42,7 +40,7 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
             record.note(State::Installed { release: release.clone() })?;
         }
         Change::Dump { release, databases } => {
-            let dumps = dump(host, name, release, databases).await?;
+            let dumps = dump(host, &format!("{DUMPS}/{name}/{release}"), databases).await?;
             record.update(|seen| {
                 seen.dumps.insert(release.0.clone(), dumps);
             })?;
@@ -54,6 +52,9 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
         }
         Change::Adopt { release } => {
             record.note(State::Installed { release: release.clone() })?;
+        }
+        Change::SetAside { databases, directory, .. } => {
+            dump(host, directory, databases).await?;
         }
         Change::Restore { release, dumps } => {
             let record = record.note(State::HalfRestored { to: release.clone() })?;
@@ -68,7 +69,7 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
         }
         Change::DropDumps { releases } => {
             for release in releases {
-                remove_directory(&dump_directory(host, name, release))?;
+                remove_directory(&host.path(format!("{DUMPS}/{name}/{release}")))?;
             }
             record.update(|seen| seen.dumps.retain(|release, _| !releases.contains(release)))?;
         }
@@ -182,24 +183,12 @@ fn seed_unit(from: &str, to: &str, owner: &str, replace: bool) -> ServiceUnit {
     }
 }
 
-fn dump_directory(host: &Host, name: &str, release: &str) -> PathBuf {
-    host.path(format!("{DUMPS}/{name}/{release}"))
-}
-
-async fn dump(
-    host: &Host,
-    name: &str,
-    release: &ReleaseId,
-    databases: &[(Engine, String)],
-) -> Result<Vec<Dump>, ApplyError> {
-    let directory = dump_directory(host, name, &release.0);
-    make_directory(&directory)?;
+async fn dump(host: &Host, directory: &str, databases: &[(Engine, String)]) -> Result<Vec<Dump>, ApplyError> {
+    make_directory(&host.path(directory))?;
     let mut dumps = Vec::new();
     for (engine, database) in databases {
-        let file = format!("{}-{database}.sql", engine.as_str());
-        let path = directory.join(&file);
-        let sha256 = host.databases.dump(*engine, database, &path).await.map_err(port)?;
-        let path = format!("{DUMPS}/{name}/{release}/{file}");
+        let path = format!("{directory}/{}-{database}.sql", engine.as_str());
+        let sha256 = host.databases.dump(*engine, database, &host.path(&path)).await.map_err(port)?;
         dumps.push(Dump { engine: *engine, database: database.clone(), path, sha256 });
     }
     Ok(dumps)

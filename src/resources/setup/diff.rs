@@ -7,16 +7,16 @@ use crate::resources::Phase;
 /// |---|---|
 /// | none, half installed | install, prove |
 /// | installed: this one | prove, if not proven as it is now |
-/// | installed: another | dump, migrate, prove; or restore, if a dump of this one exists |
+/// | installed: another | dump, migrate, prove; or, if a dump of this one exists, set aside what was proven and restore |
 /// | half migrated to this one | migrate again, prove |
 /// | half migrated away from this one, half restored | restore, prove |
-pub fn diff(_name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<Change> {
+pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<Change> {
     let Some(desired) = desired else { return Diff::IN_SYNC };
     if !desired.present {
         let known = observed != &Observed::default();
         return Diff::Changes(known.then_some((Phase::Retire, Change::Forget)).into_iter().collect());
     }
-    let mut changes = match towards(desired, observed) {
+    let mut changes = match towards(name, desired, observed) {
         Ok(changes) => changes,
         Err(refused) => return Diff::Refused(refused),
     };
@@ -30,7 +30,7 @@ pub fn diff(_name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff
     Diff::Changes(changes)
 }
 
-fn towards(desired: &Desired, observed: &Observed) -> Result<Vec<(Phase, Change)>, ErrorReport> {
+fn towards(name: &str, desired: &Desired, observed: &Observed) -> Result<Vec<(Phase, Change)>, ErrorReport> {
     let to = &desired.release;
     let install = || Change::Install { release: to.clone(), steps: desired.install.clone() };
     let restore =
@@ -41,7 +41,10 @@ fn towards(desired: &Desired, observed: &Observed) -> Result<Vec<(Phase, Change)
         None | Some(State::HalfInstalled { .. }) => vec![(Phase::Switch, install())],
         Some(State::Installed { release }) if release == to => Vec::new(),
         Some(State::Installed { release }) => match restore() {
-            Some(restore) => vec![(Phase::Switch, restore)],
+            Some(restore) => {
+                let aside = set_aside(name, release, desired, observed);
+                aside.into_iter().map(|change| (Phase::Withdraw, change)).chain([(Phase::Switch, restore)]).collect()
+            }
             None if desired.migrate.is_empty() => vec![(Phase::Switch, Change::Adopt { release: to.clone() })],
             None => vec![
                 (Phase::Withdraw, Change::Dump { release: release.clone(), databases: desired.databases.clone() }),
@@ -53,6 +56,16 @@ fn towards(desired: &Desired, observed: &Observed) -> Result<Vec<(Phase, Change)
             Some(restore) => vec![(Phase::Switch, restore)],
             None => return Err(lost(to, observed)),
         },
+    })
+}
+
+/// What was proven was served, so it may hold what people wrote since. What never was is what a failed
+/// migration left: nobody misses it, and that it cannot be dumped must not keep the good data from coming back.
+fn set_aside(name: &str, release: &ReleaseId, desired: &Desired, observed: &Observed) -> Option<Change> {
+    (observed.proven.is_some() && !desired.databases.is_empty()).then(|| Change::SetAside {
+        release: release.clone(),
+        databases: desired.databases.clone(),
+        directory: format!("{DUMPS}/{name}/{release}.set-aside"),
     })
 }
 

@@ -22,6 +22,9 @@ use crate::model::document::Engine;
 use crate::model::unit::ServiceUnit;
 use crate::model::{Content, Digest};
 
+/// Where the dumps of each instance are.
+const DUMPS: &str = "/var/lib/socle/dumps";
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
     /// `false`: forgotten (asked for only by a purge).
@@ -146,6 +149,12 @@ pub enum Change {
     Adopt {
         release: ReleaseId,
     },
+    /// Dump what is there into this directory before older data takes its place.
+    SetAside {
+        release: ReleaseId,
+        databases: Vec<(Engine, String)>,
+        directory: String,
+    },
     /// Read the dumps of this release back.
     Restore {
         release: ReleaseId,
@@ -169,6 +178,7 @@ impl fmt::Display for Change {
             Change::Dump { release, .. } => write!(f, "dump the databases of {release}"),
             Change::Migrate { from, to, .. } => write!(f, "migrate data from {from} to {to}"),
             Change::Adopt { release } => write!(f, "note {release} as installed"),
+            Change::SetAside { release, directory, .. } => write!(f, "dump the data of {release} to {directory}"),
             Change::Restore { release, .. } => write!(f, "bring the data of {release} back"),
             Change::Prove { probes, .. } => write!(f, "check that the site answers ({} probes)", probes.len()),
             Change::DropDumps { releases } => write!(f, "remove the dumps of {}", releases.join(", ")),

@@ -37,6 +37,7 @@ fn words(desired: &Desired, observed: &Observed) -> String {
                 Change::Dump { .. } => "dump",
                 Change::Migrate { .. } => "migrate",
                 Change::Adopt { .. } => "adopt",
+                Change::SetAside { .. } => "set-aside",
                 Change::Restore { .. } => "restore",
                 Change::Prove { .. } => "prove",
                 Change::DropDumps { .. } => "drop-dumps",
@@ -63,6 +64,10 @@ fn from_every_state() {
         (dumped(half("1", "2"), "1"), "migrate@Switch prove@Prove"),
         (dumped(half("2", "3"), "2"), "restore@Switch prove@Prove"),
         (dumped(installed("3"), "2"), "restore@Switch prove@Prove"),
+        (
+            Observed { proven: Some(Digest::of("3")), ..dumped(installed("3"), "2") },
+            "set-aside@Withdraw restore@Switch prove@Prove",
+        ),
         (dumped(State::HalfRestored { to: id("2") }, "2"), "restore@Switch prove@Prove"),
         (dumped(half("1", "3"), "1"), "refused setup.no-dump"),
         (seen(Some(half("1", "3"))), "refused setup.no-dump"),

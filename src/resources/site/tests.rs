@@ -106,7 +106,7 @@ impl Server {
             web: web.clone(),
             fetch: Arc::new(FakeFetch::default()),
             archives: Arc::new(FakeArchives),
-            builds: Arc::new(FakeBuilds),
+            builds: Arc::new(FakeBuilds::default()),
             tasks: Arc::new(FakeTasks::default()),
             probes: Arc::new(FakeProbes::new()),
             progress: Arc::new(Quiet),

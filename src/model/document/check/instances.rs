@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::parse::{Wrong, offset_of};
 use super::super::{Instance, InstanceState, Source, value, written};
 use super::{Checker, MAX_INSTANCES};
-use crate::model::Name;
 use crate::model::problem::shown;
+use crate::model::{Name, Sealed};
 
 impl Checker<'_> {
     pub(super) fn instances(&mut self, written: BTreeMap<String, written::Instance>) -> BTreeMap<Name, Instance> {
@@ -26,6 +26,7 @@ impl Checker<'_> {
         let aliases = self.list(&at("aliases"), &written.aliases, value::domain);
         let member = self.read(&at("member"), written.member.as_deref(), value::name);
         let params = self.params(key, &written.params);
+        let secrets = self.secrets(key, &written.secrets);
         let source = written.source.as_ref().and_then(|source| self.source(key, source));
         self.limits(&["instances", key], &written.limits);
         // A domain may move: an absent instance no longer answers at it.
@@ -47,7 +48,8 @@ impl Checker<'_> {
         let limits = written.limits;
         let state = written.state;
         let (version, domain) = (version?, domain?);
-        Some((name?, Instance { recipe: recipe?, version, domain, aliases, member, state, params, limits, source }))
+        let recipe = recipe?;
+        Some((name?, Instance { recipe, version, domain, aliases, member, state, params, secrets, limits, source }))
     }
 
     fn params(&mut self, key: &str, written: &BTreeMap<String, written::Param>) -> BTreeMap<Name, String> {
@@ -67,6 +69,17 @@ impl Checker<'_> {
             }
         }
         params
+    }
+
+    fn secrets(&mut self, key: &str, written: &BTreeMap<String, String>) -> BTreeMap<Name, Sealed> {
+        let mut secrets = BTreeMap::new();
+        for (secret, text) in written {
+            let path = ["instances", key, "secrets", secret];
+            let name = self.keep_key(&path, value::name(secret));
+            let sealed = self.read(&path, Some(text), value::sealed);
+            secrets.extend(name.zip(sealed));
+        }
+        secrets
     }
 
     fn source(&mut self, key: &str, written: &written::Source) -> Option<Source> {

@@ -11,7 +11,8 @@ use reqwest::Url;
 
 use super::parse::Wrong;
 use crate::model::problem::shown;
-use crate::model::{Digest, Domain, Name, Version};
+use crate::model::sealed::SealedError;
+use crate::model::{Digest, Domain, Name, Sealed, Version};
 
 pub(super) fn name(text: &str) -> Result<Name, Wrong> {
     text.parse().map_err(|_| {
@@ -23,6 +24,13 @@ pub(super) fn name(text: &str) -> Result<Name, Wrong> {
         let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
         let near = words.collect::<Vec<_>>().join("-");
         did_you_mean_name(wrong, &near)
+    })
+}
+
+/// Never shows what was written: it may be the secret itself.
+pub(super) fn sealed(text: &str) -> Result<Sealed, Wrong> {
+    text.parse().map_err(|error: SealedError| {
+        Wrong::new(error.to_string()).hint("a secret in clear must not be in a document: socle fleet seal")
     })
 }
 
@@ -45,14 +53,15 @@ pub(super) fn instance_name(text: &str) -> Result<Name, Wrong> {
     not_our_own(name)
 }
 
-/// Units `socle-agent…` and `socle-controller…` are the program's own.
+/// `socle-agent`, `socle-link`, `socle-door` … are units, users and groups of the program's own.
 pub(super) fn service_name(text: &str) -> Result<Name, Wrong> {
     not_our_own(name(text)?)
 }
 
 fn not_our_own(name: Name) -> Result<Name, Wrong> {
-    let own = |role| name.as_str() == role || name.as_str().starts_with(&format!("{role}-"));
-    if own("agent") || own("controller") {
+    const OWN: [&str; 6] = ["agent", "apt", "backup", "controller", "door", "link"];
+    let own = |role: &&str| name.as_str() == *role || name.as_str().starts_with(&format!("{role}-"));
+    if OWN.iter().any(|role| own(role)) {
         let wrong = Wrong::new(format!("the name `{name}` is kept for socle's own units"));
         return Err(wrong.hint("choose another name"));
     }

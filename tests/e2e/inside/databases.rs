@@ -1,11 +1,15 @@
-//! On real servers: run in a lab machine with both engines, as root, with `--ignored`.
+//! Both database servers: the contract, restores that are cut, and what a server that is down says.
 
+use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::*;
-use crate::host::fake::databases::contract;
+use socle::host::Databases;
+use socle::host::fake::contract;
+use socle::host::sql::Sql;
+use socle::model::document::Engine;
 
 const OWNER: &str = "socle-sqltest";
 
@@ -49,7 +53,7 @@ async fn fresh(sql: &Sql, engine: Engine, names: &[&str]) {
 /// A restore in a process of its own, to be killed.
 fn restore_elsewhere(engine: Engine, name: &str, dump: &Path) -> std::process::Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "host::sql::tests::restore_to_be_killed"])
+        .args(["--ignored", "--exact", "inside::databases::restore_to_be_killed"])
         .env("RESTORE", format!("{}\t{name}\t{}", engine.as_str(), dump.display()))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -70,20 +74,23 @@ fn sql() -> Sql {
     Sql::new("/".into())
 }
 
-#[tokio::test]
-#[ignore = "needs both servers, as root"]
+pub async fn all() {
+    both_keep_the_contract().await;
+    a_restore_cut_anywhere_is_made_good_by_the_next().await;
+    a_server_that_is_down_is_not_without_databases().await;
+    what_the_question_of_a_pass_costs().await;
+}
+
 async fn both_keep_the_contract() {
     for engine in [Engine::Mariadb, Engine::Postgresql] {
         fresh(&sql(), engine, &["socle_t2", "socle_t-1"]).await;
         let scratch = tempfile::tempdir().unwrap();
-        contract(&sql(), engine, "socle_t-1", OWNER, scratch.path()).await;
+        contract::databases(&sql(), engine, "socle_t-1", OWNER, scratch.path()).await;
     }
 }
 
 /// Views, triggers, routines, keys, bytes and comments come back, and a restore that is cut at any
 /// moment is made good by the next one.
-#[tokio::test]
-#[ignore = "needs both servers, as root"]
 async fn a_restore_cut_anywhere_is_made_good_by_the_next() {
     for engine in [Engine::Mariadb, Engine::Postgresql] {
         let (sql, name) = (sql(), "socle_t2");
@@ -173,8 +180,6 @@ fn cluster() -> String {
     format!("postgresql@{}-main.service", version.to_str().unwrap())
 }
 
-#[tokio::test]
-#[ignore = "needs both servers, as root"]
 async fn a_server_that_is_down_is_not_without_databases() {
     for (engine, unit) in [(Engine::Mariadb, "mariadb.service".to_owned()), (Engine::Postgresql, cluster())] {
         let systemctl = |verb: &str| assert!(Command::new("systemctl").args([verb, &unit]).status().unwrap().success());
@@ -186,8 +191,6 @@ async fn a_server_that_is_down_is_not_without_databases() {
     }
 }
 
-#[tokio::test]
-#[ignore = "needs both servers, as root"]
 async fn what_the_question_of_a_pass_costs() {
     for engine in [Engine::Mariadb, Engine::Postgresql] {
         let names: BTreeSet<String> = (0..10).map(|n| format!("socle-none-{n}")).collect();

@@ -1,4 +1,8 @@
-//! Real adapters against the real systemd and the real account files. Runs inside a machine, as root.
+//! Real adapters against the real thing. Runs inside a machine, as root.
+
+mod contracts;
+mod databases;
+mod nginx;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -28,9 +32,11 @@ pub async fn all() {
     failures_are_told().await;
     tasks().await;
     programs_apart(&systemd).await;
-    accounts().await;
+    an_account_is_described().await;
     what_we_write_is_seen_right(&systemd).await;
     every_sandbox_starts_and_is_tight(&systemd).await;
+    contracts::all(&systemd).await;
+    databases::all().await;
 }
 
 /// A program in a unit of its own: how it ends is told, it outlives who waits for it, and a next one waits for it.
@@ -206,13 +212,19 @@ async fn states_of_all_kinds(systemd: &Systemd) {
 }
 
 async fn many_units_are_cheap(systemd: &Systemd) {
-    let names: BTreeSet<String> = (0..100).map(|i| format!("socle-many-{i}.service")).collect();
+    // More than the bus takes questions at once.
+    let names: BTreeSet<String> = (0..200).map(|i| format!("socle-many-{i}.service")).collect();
     for name in &names {
         // As we write them.
         let text = task(&["/usr/bin/sleep", "1000"]);
         let text = ServiceUnit { readiness: Readiness::Exec, wanted_by: vec!["multi-user.target".into()], ..text };
         std::fs::write(Path::new(DIRECTORY).join(name), text.render(name)).unwrap();
     }
+    systemd.start("socle-many-0.service").await.unwrap();
+    let mut fresh = systemd.states(&names).await.unwrap();
+    assert_eq!(fresh.remove("socle-many-0.service").unwrap().active, "active");
+    assert!(fresh.values().all(|state| state.active == "inactive" && !state.need_reload), "{fresh:?}");
+    systemd.stop("socle-many-0.service").await.unwrap();
     run("systemctl", &["daemon-reload"]).await;
     for part in ["inactive", "active"] {
         if part == "active" {
@@ -227,8 +239,8 @@ async fn many_units_are_cheap(systemd: &Systemd) {
             assert!(states.values().all(|state| state.active == part && state.enabled == "disabled"));
         }
         times.sort();
-        println!("states of 100 {part} units: median {:?}, worst {:?}", times[5], times[10]);
-        assert!(times[5] < Duration::from_millis(50));
+        println!("states of {} {part} units: median {:?}, worst {:?}", names.len(), times[5], times[10]);
+        assert!(times[5] < Duration::from_millis(100));
     }
     let all: Vec<&str> = ["stop"].into_iter().chain(names.iter().map(String::as_str)).collect();
     run("systemctl", &all).await;
@@ -359,25 +371,10 @@ async fn tasks() {
     }
 }
 
-async fn accounts() {
+async fn an_account_is_described() {
     let accounts = SystemAccounts::new(Path::new("/"));
-    let look = async |name: &str| accounts.states(&set([name])).await.unwrap()[name].clone();
-    assert_eq!(look("socle-test").await, None);
     accounts.create("socle-test", "50% \"of\" a:b", "/srv/socle/test/data").await.unwrap();
-    accounts.create("socle-test", "again", "/srv/socle/test/data").await.unwrap();
-    let seen = look("socle-test").await.unwrap();
-    assert!(seen.uid > 0 && seen.uid < 1000 && seen.home == "/srv/socle/test/data", "{seen:?}");
     assert!(run("getent", &["passwd", "socle-test"]).await.contains(":50% \"of\" a b:"));
-    accounts.join("games", "socle-test").await.unwrap();
-    accounts.join("games", "socle-test").await.unwrap();
-    accounts.join("socle-test", "adm").await.unwrap();
-    accounts.set_home("socle-test", "/srv/socle/test").await.unwrap();
-    let seen = look("socle-test").await.unwrap();
-    assert_eq!((seen.groups, seen.readers), (set(["adm"]), set(["games"])));
-    assert_eq!(seen.home, "/srv/socle/test");
-    assert!(accounts.join("games", "no-such-group").await.is_err());
     accounts.remove("socle-test").await.unwrap();
-    accounts.remove("socle-test").await.unwrap();
-    assert_eq!(look("socle-test").await, None);
     assert!(!std::fs::read_to_string("/etc/group").unwrap().contains("socle-test"));
 }

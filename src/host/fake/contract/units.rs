@@ -1,5 +1,3 @@
-//! What every [`Units`] must do, run on the stand-in and on the real one (in a machine of the lab).
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
