@@ -14,6 +14,7 @@ pub mod hub;
 mod inbox;
 pub mod init;
 pub mod keys;
+pub mod newcomers;
 pub mod push;
 mod session;
 pub mod store;
