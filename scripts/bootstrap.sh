@@ -29,6 +29,10 @@ main() {
   case ${ID:-}-${VERSION_ID:-} in debian-12 | debian-13) ;; *) fail "this is ${PRETTY_NAME:-unknown}; socle runs on Debian 12 and 13" ;; esac
   if [ -z "$repository" ] || [ -z "$keyring_sha256" ]; then fail 'no repository: take the bootstrap.sh that scripts/release made'; fi
 
+  if [ "$token_file" != - ] && [ ! -e "$token_file" ] && [ -e /var/lib/socle/identity.json ]; then
+    echo 'this server is enrolled already'
+    return
+  fi
   trust_repository
   install_agent
   # Tells by itself that a server is enrolled already, and ends well then. On any failure the token stays where it was, for the next try.
@@ -76,6 +80,8 @@ install_agent() {
 
 apt() {
   set -- -q -y -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
+  # Of lists that a power cut left empty, apt believes that they are what was downloaded.
+  find /var/lib/apt/lists -maxdepth 1 -type f -name '*_Packages*' -empty -delete
   # Standard input is where the token waits.
   apt-get -q update </dev/null >&2 && apt-get "$@" </dev/null >&2
 }

@@ -171,12 +171,30 @@ fn a_fleet_is_checked_without_a_controller() {
 #[test]
 fn a_file_that_is_not_there_is_told() {
     let state = tempfile::tempdir().unwrap();
-    agent(state.path())
-        .args(["check", "no-such.toml"])
-        .assert()
-        .code(1)
-        .stdout(is_empty())
-        .stderr(contains("cannot read `no-such.toml`").and(contains("No such file")));
+    for act in ["check", "plan", "apply"] {
+        let told = contains("cannot read `no-such.toml`").and(contains("No such file")).and(contains("hint:"));
+        agent(state.path()).args([act, "no-such.toml"]).assert().code(2).stdout(is_empty()).stderr(told);
+    }
+    let out = agent(state.path()).args(["check", "examples", "--json"]).assert().code(2).stderr(is_empty());
+    let error: serde_json::Value = serde_json::from_slice(&out.get_output().stdout).unwrap();
+    assert_eq!(error["code"], "document.unreadable");
+}
+
+#[test]
+fn a_damaged_report_is_told() {
+    let state = tempfile::tempdir().unwrap();
+    std::fs::write(state.path().join("report.json"), "{").unwrap();
+    let out = stdout(agent(state.path()).arg("status"));
+    assert!(out.contains("the report of the last pass is damaged") && out.contains("socle agent apply"), "{out}");
+}
+
+#[test]
+fn completions_offer_what_is_for_users() {
+    for shell in ["bash", "zsh", "fish"] {
+        let completions = stdout(socle().args(["completions", shell]));
+        assert!(completions.contains("apply") && completions.contains("json"), "{shell}");
+        assert!(!completions.contains("--state") && !completions.contains("state="), "{shell}");
+    }
 }
 
 #[test]
@@ -307,7 +325,7 @@ fn what_the_documentation_calls_exists() {
 fn colour_is_for_terminals() {
     let state = tempfile::tempdir().unwrap();
     for (name, value) in [("NO_COLOR", "1"), ("TERM", "xterm")] {
-        let error = agent(state.path()).args(["check", "no-such.toml"]).env(name, value).assert().code(1);
+        let error = agent(state.path()).args(["check", "no-such.toml"]).env(name, value).assert().code(2);
         let output = error.get_output();
         assert!(!output.stderr.contains(&0x1b) && !output.stdout.contains(&0x1b), "{name}");
     }

@@ -9,6 +9,7 @@ pub mod delivery;
 mod dial;
 pub mod door;
 pub mod enrolment;
+mod learn;
 pub mod ledger;
 pub mod link;
 pub mod link_door;
@@ -16,7 +17,9 @@ pub mod outbox;
 mod purge;
 pub mod real;
 pub mod reconcile;
+pub mod relay;
 pub mod secrets;
 pub mod status;
+mod target;
 
 pub use ledger::Ledger;

@@ -77,8 +77,16 @@ impl Agent {
             Err(AgentError::NothingAccepted) => Document::default(),
             document => document?,
         };
-        let report = self.last_report()?;
         let mut problems = Vec::new();
+        let report = self.last_report()?.and_then(|report| match report {
+            Ok(report) => Some(report),
+            Err(error) => {
+                problems.push(format!(
+                    "the report of the last pass is damaged ({error}); `socle agent apply` writes it anew"
+                ));
+                None
+            }
+        });
         let names = self.units_of(&ledger, &document)?;
         let all: BTreeSet<String> = names.values().flatten().cloned().collect();
         let units = match self.host.units.details(&all).await {
@@ -157,10 +165,10 @@ impl Agent {
         }
     }
 
-    fn last_report(&self) -> Result<Option<Report>, AgentError> {
+    /// `None`: no pass was made yet. A damaged one is not that.
+    fn last_report(&self) -> Result<Option<serde_json::Result<Report>>, AgentError> {
         let bytes = crate::durable::read(&self.state.join("report.json")).map_err(AgentError::Report)?;
-        // Of another version: as if there was none, the next pass writes it anew.
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)))
     }
 
     /// The units of each instance and service, by owner. A unit that another one starts (behind a timer

@@ -1,4 +1,4 @@
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::agent::reconcile::{Agent, AgentError};
 use crate::agent::{Ledger, daemon, real};
 use crate::engine::Events;
 use crate::model::Name;
+use crate::model::report::ErrorReport;
 use crate::wire::JoinToken;
 
 #[derive(Debug, Subcommand)]
@@ -86,7 +87,10 @@ async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<E
     };
     match command {
         AgentCommand::Check { file } => {
-            let (file, text) = read(&file)?;
+            let (file, text) = match read(&file) {
+                Ok(read) => read,
+                Err(error) => return told(&error.report(), json),
+            };
             match agent.check(&file, &text) {
                 Ok(document) if json => print::json(&document)?,
                 Ok(_) => print::raw(format!("{file}: no problem found\n").as_bytes())?,
@@ -97,10 +101,10 @@ async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<E
         AgentCommand::Plan { file } => plan(&agent, file, json).await,
         AgentCommand::Apply { file, verbose } => {
             let request = match file {
-                Some(file) => {
-                    let (file, text) = read(&file)?;
-                    Request::Apply { file, text }
-                }
+                Some(file) => match read(&file) {
+                    Ok((file, text)) => Request::Apply { file, text },
+                    Err(error) => return told(&error.report(), json),
+                },
                 None => Request::Reconcile,
             };
             ask(&agent, request, &terminal, json, verbose).await
@@ -138,10 +142,10 @@ async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<E
 
 async fn plan(agent: &Agent, file: Option<PathBuf>, json: bool) -> anyhow::Result<Exit> {
     let planned = match file {
-        Some(file) => {
-            let (file, text) = read(&file)?;
-            agent.plan(&file, &text).await
-        }
+        Some(file) => match read(&file) {
+            Ok((file, text)) => agent.plan(&file, &text).await,
+            Err(error) => return told(&error.report(), json),
+        },
         None => match Ledger::load(&agent.state).map(|ledger| ledger.accepted) {
             Ok(Some(accepted)) => agent.plan(&accepted.file, &accepted.text).await,
             Ok(None) => Err(AgentError::NothingAccepted),
@@ -189,14 +193,7 @@ async fn ask(
             Ok(Exit::of(&report))
         }
         Reply::Refused { problems } => refused(&problems, json),
-        Reply::Failed { error } => {
-            if json {
-                print::json(&error)?;
-            } else {
-                print::error_report(&error);
-            }
-            Ok(exit_of(&error.code))
-        }
+        Reply::Failed { error } => told(&error, json),
         Reply::Event(_) => anyhow::bail!("the agent's last line was no outcome"),
     }
 }
@@ -214,11 +211,14 @@ fn failed(error: AgentError, json: bool) -> anyhow::Result<Exit> {
     if let AgentError::Refused(problems) = &error {
         return refused(problems, json);
     }
-    let report = error.report();
+    told(&error.report(), json)
+}
+
+fn told(report: &ErrorReport, json: bool) -> anyhow::Result<Exit> {
     if json {
-        print::json(&report)?
+        print::json(report)?
     } else {
-        print::error_report(&report)
+        print::error_report(report)
     }
     Ok(exit_of(&report.code))
 }
@@ -226,21 +226,44 @@ fn failed(error: AgentError, json: bool) -> anyhow::Result<Exit> {
 /// What the user asked for was wrong, or something else was.
 fn exit_of(code: &str) -> Exit {
     match code {
-        "agent.no-such-instance" | "agent.still-wanted" | "agent.nothing-to-go-back-to" | "agent.nothing-accepted" => {
-            Exit::BadInput
-        }
+        "agent.no-such-instance"
+        | "agent.still-wanted"
+        | "agent.nothing-to-go-back-to"
+        | "agent.nothing-accepted"
+        | "document.unreadable" => Exit::BadInput,
         _ => Exit::Unexpected,
     }
 }
 
-fn read(file: &Path) -> anyhow::Result<(String, String)> {
+/// The document that was named cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {0}")]
+struct Unreadable(String, #[source] std::io::Error);
+
+impl Unreadable {
+    fn report(&self) -> ErrorReport {
+        let hint = match self.1.kind() {
+            ErrorKind::NotFound => "give the path of a document, or `-` for standard input",
+            ErrorKind::PermissionDenied => "run it as root",
+            _ => "a document is a text file (UTF-8)",
+        };
+        ErrorReport::of("document.unreadable", self, Some(hint.to_owned()))
+    }
+}
+
+/// What the document is called, and its text.
+fn read(file: &Path) -> Result<(String, String), Unreadable> {
     if file == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        let read = std::io::stdin().read_to_string(&mut text);
+        read.map_err(|error| Unreadable("standard input".to_owned(), error))?;
         return Ok(("-".to_owned(), text));
     }
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    Ok((file.display().to_string(), text))
+    let shown = file.display().to_string();
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok((shown, text)),
+        Err(error) => Err(Unreadable(format!("`{shown}`"), error)),
+    }
 }
 
 async fn join(agent: &Agent, token_file: &Path, json: bool) -> anyhow::Result<Exit> {

@@ -26,6 +26,15 @@ pub struct Cli {
     /// Print JSON on standard output
     #[arg(long, global = true)]
     json: bool,
+}
+
+// The program with what tests set. That is no part of `Cli`: completions offer hidden options too.
+/// The free base under the servers of a small hosting association
+#[derive(Debug, Parser)]
+#[command(name = "socle")]
+struct Called {
+    #[command(flatten)]
+    cli: Cli,
     /// The agent's state directory
     #[arg(long, global = true, hide = true, default_value = "/var/lib/socle")]
     state: PathBuf,
@@ -60,15 +69,15 @@ enum Command {
 
 /// Runs the program and tells its exit code.
 pub fn main() -> Exit {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let Called { cli, state } = match Called::try_parse() {
+        Ok(called) => called,
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { Exit::BadInput } else { Exit::Converged };
         }
     };
     let done = match cli.command {
-        Command::Agent(command) => agent::run(command, &cli.state, cli.json),
+        Command::Agent(command) => agent::run(command, &state, cli.json),
         Command::Link(command) => link::run(command),
         Command::Catalog(command) => catalog::run(&command, cli.json),
         Command::Fleet(command) => fleet::run(command, cli.json),

@@ -17,9 +17,22 @@ pub struct Observation {
     pub unlisted: BTreeMap<Kind, ErrorReport>,
 }
 
+/// Those of which another process is asked come first: it works while the files are read here.
+const ORDER: [Kind; 9] = [
+    Kind::Database,
+    Kind::Service,
+    Kind::Site,
+    Kind::Package,
+    Kind::Account,
+    Kind::Directory,
+    Kind::File,
+    Kind::Release,
+    Kind::Setup,
+];
+
 pub async fn observe(host: &Host, wanted: &[Wanted]) -> Observation {
     let mut observation = Observation::default();
-    for (kind, listed, seen) in join_all(Kind::ALL.map(|kind| observe_kind(host, kind, wanted))).await {
+    for (kind, listed, seen) in join_all(ORDER.map(|kind| observe_kind(host, kind, wanted))).await {
         if let Err(error) = listed {
             observation.unlisted.insert(kind, error);
         }

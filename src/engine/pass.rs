@@ -13,7 +13,7 @@ use super::event::{Event, Events};
 use super::execute::{Hands, Outcome, execute};
 use super::journal::{Entry, Journal};
 use super::observe::{Observation, observe};
-use super::plan::{Plan, StepId, plan};
+use super::plan::{Plan, Step, StepId, plan};
 use crate::durable::{DurableError, HostLock};
 use crate::host::Host;
 use crate::model::report::{Line, Report, Status};
@@ -154,7 +154,7 @@ fn status(id: &ResourceId, first: &Plan, outcomes: &BTreeMap<StepId, Outcome>, l
     let mine = || first.steps.iter().filter(|step| step.on.contains(id));
     for step in mine() {
         if let Some(Outcome::Failed { error, .. }) = outcomes.get(&step.id) {
-            return Status::Failed { change: step.change.to_string(), error: error.clone() };
+            return Status::Failed { change: step.told_of_each(), error: error.clone() };
         }
     }
     for step in mine() {
@@ -162,11 +162,10 @@ fn status(id: &ResourceId, first: &Plan, outcomes: &BTreeMap<StepId, Outcome>, l
             return Status::Blocked { by: by.clone() };
         }
     }
-    let pending: Vec<String> =
-        left.steps.iter().filter(|step| step.on.contains(id)).map(|step| step.change.to_string()).collect();
+    let pending: Vec<String> = left.steps.iter().filter(|step| step.on.contains(id)).map(Step::told_of_each).collect();
     if !pending.is_empty() {
         return Status::Pending { changes: pending };
     }
-    let done: Vec<String> = mine().map(|step| step.change.to_string()).collect();
+    let done: Vec<String> = mine().map(Step::told_of_each).collect();
     if done.is_empty() { Status::InSync } else { Status::Changed { changes: done } }
 }

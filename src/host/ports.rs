@@ -64,7 +64,7 @@ pub struct UnitState {
     /// `GetUnitFileState`; empty if there is no unit file.
     pub enabled: String,
     pub need_reload: bool,
-    /// Since when it is in this state, Unix microseconds; 0 if never.
+    /// Since when it runs, or is in this state; Unix microseconds; 0 if never.
     pub since_us: u64,
     /// `MemoryCurrent`, bytes.
     pub memory: Option<u64>,
@@ -91,6 +91,7 @@ pub trait Units: Send + Sync {
     async fn restart(&self, name: &str) -> PortResult<()>;
     async fn reload(&self, name: &str) -> PortResult<()>;
     async fn stop(&self, name: &str) -> PortResult<()>;
+    /// Like the next three: systemd reads its unit files again before the next question or start.
     async fn enable(&self, name: &str) -> PortResult<()>;
     async fn disable(&self, name: &str) -> PortResult<()>;
     async fn mask(&self, name: &str) -> PortResult<()>;

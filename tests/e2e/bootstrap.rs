@@ -59,6 +59,8 @@ impl Blank {
         assert_eq!(done.code, 0, "after {after}: {}{}", done.stdout, done.stderr);
         self.is_enrolled(after);
         assert!(!self.machine.root().join("root/token").exists(), "after {after}");
+        let again = self.run("/root/bootstrap.sh");
+        assert!(again.code == 0 && again.stdout.contains("enrolled already"), "{}{}", again.stdout, again.stderr);
     }
 
     #[track_caller]

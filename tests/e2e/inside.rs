@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use socle::host::accounts::SystemAccounts;
 use socle::host::fake::contract;
-use socle::host::process::{self, Command, run_ok};
-use socle::host::systemd::{Systemd, journal_tail};
+use socle::host::process::{self, Command, Exit, run_ok};
+use socle::host::systemd::{Apart, Systemd, journal_tail};
 use socle::host::tasks::UnitTasks;
 use socle::host::{Accounts, Tasks, Units};
 use socle::model::Content;
@@ -27,9 +27,34 @@ pub async fn all() {
     a_job_survives_a_new_systemd(&systemd).await;
     failures_are_told().await;
     tasks().await;
+    programs_apart(&systemd).await;
     accounts().await;
     what_we_write_is_seen_right(&systemd).await;
     every_sandbox_starts_and_is_tight(&systemd).await;
+}
+
+/// A program in a unit of its own: how it ends is told, it outlives who waits for it, and a next one waits for it.
+async fn programs_apart(systemd: &Systemd) {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    std::fs::write(&log, "").unwrap();
+    let name = "socle-test-apart.service";
+    let run = async |script: &str, patience: Duration| {
+        let words = ["/bin/sh", "-c", script].map(String::from);
+        let environment = ["ONE=1 $TWO %n".to_owned()];
+        let apart = Apart { name, description: "Test", words: &words, environment: &environment, log: &log };
+        systemd.run_apart(&apart, patience).await.unwrap()
+    };
+    let long = Duration::from_secs(60);
+    assert_eq!(run("echo \"$ONE\"; cat /proc/self/cgroup", long).await, Some(Exit::Code(0)));
+    let printed = std::fs::read_to_string(&log).unwrap();
+    assert!(printed.starts_with("1 $TWO %n\n") && printed.contains(name), "{printed}");
+    assert_eq!(run("echo why >&2; exit 3", long).await, Some(Exit::Code(3)));
+    assert_eq!(run("kill -KILL $$", long).await, Some(Exit::Signal(9)));
+    assert_eq!(run("sleep 1; echo first", Duration::from_millis(50)).await, None);
+    assert_eq!(run("echo second", long).await, Some(Exit::Code(0)));
+    assert!(std::fs::read_to_string(&log).unwrap().ends_with("why\nfirst\nsecond\n"));
+    assert_eq!(systemd.states(&set([name])).await.unwrap()[name].load, "not-found", "nothing is left");
 }
 
 async fn every_sandbox_starts_and_is_tight(systemd: &Systemd) {

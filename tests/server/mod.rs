@@ -31,7 +31,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use socle::agent::reconcile::{Agent, AgentError, Relay};
+use socle::agent::reconcile::{Agent, AgentError};
+use socle::agent::relay::Relay;
 use socle::engine::consequence::{self, Consequence};
 use socle::engine::{Plan, Silent};
 use socle::host::fake::{self, FakeAccounts, FakeDatabases, FakeFetch, FakeProbes, FakeTasks, FakeUnits};

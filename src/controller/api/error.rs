@@ -78,7 +78,6 @@ impl Failure {
             Failure::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Failure::Enrolled(_) | Failure::Overtaken { .. } => StatusCode::CONFLICT,
             Failure::Put(PutError::NotEnrolled(_) | PutError::MarksExhausted { .. }) => StatusCode::CONFLICT,
-            Failure::JoinToken(JoinTokenError::Banned(_)) => StatusCode::CONFLICT,
             Failure::JoinToken(JoinTokenError::Unknown(_)) => StatusCode::NOT_FOUND,
             Failure::Backup(BackupError::Store(store::BackupError::UsePostgres { .. })) => StatusCode::CONFLICT,
             Failure::Store(error)
@@ -105,7 +104,6 @@ impl Failure {
             Failure::Overtaken { .. } => "fleet.overtaken",
             Failure::Put(PutError::NotEnrolled(_)) => "server.not-enrolled",
             Failure::Put(PutError::MarksExhausted { .. }) => "server.marks-exhausted",
-            Failure::JoinToken(JoinTokenError::Banned(_)) => "server.banned",
             Failure::JoinToken(JoinTokenError::Unknown(_)) => "api.not-found",
             Failure::Backup(_) => "controller.backup",
             Failure::Tls(_) => "controller.keys",
@@ -134,7 +132,6 @@ impl Failure {
             Failure::Put(PutError::NotEnrolled(names)) => {
                 format!("socle controller server add {}", names.first().map_or("NAME", Name::as_str))
             }
-            Failure::JoinToken(JoinTokenError::Banned(_)) => "choose another name for the server".to_owned(),
             Failure::Store(error)
             | Failure::Put(PutError::Store(error))
             | Failure::JoinToken(JoinTokenError::Store(error)) => return error.hint(),

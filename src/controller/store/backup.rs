@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use sqlx::Row;
+use sqlx::{Connection, Row};
 
 use super::url::Place;
 use super::{By, Dialect, During, Store, StoreError, StoreUrl, connect};
@@ -42,16 +42,16 @@ impl Store {
     /// Writes a copy of the database, as it is at one moment, to `path` (mode 0600, replaced in one step). Neither
     /// readers nor the writer wait for it.
     pub async fn backup(&self, path: &Path, by: &By) -> Result<(), BackupError> {
-        if let Place::Postgres(_) = self.inner.url.0 {
+        let Place::Sqlite(database) = &self.inner.url.0 else {
             let command = format!("pg_dump --format=custom --file={} '{}'", path.display(), self.inner.url);
             return Err(BackupError::UsePostgres { command });
-        }
+        };
         // The entry is in the copy too: it says when it was taken.
         let mut change = self.change("write a backup").await?;
         change.audit(by, "backup", json!({ "path": path.display().to_string() })).await?;
         change.commit().await?;
         let temporary = make_private(path)?;
-        let copied = vacuum_into(self.reader(), &temporary).await;
+        let copied = copy(database, "rw", &temporary).await;
         finish(copied, &temporary, path)
     }
 
@@ -98,16 +98,16 @@ impl Store {
         };
         let _alone = connect::lock_alone(path)?;
         let temporary = make_private(path)?;
-        let source = connect::read_only(backup).await?;
-        let copied = vacuum_into(&source, &temporary).await;
-        source.close().await;
-        if let Err(error) = copied {
+        if let Err(error) = copy(backup, "ro", &temporary).await {
             return finish(Err(error), &temporary, path);
         }
-        let problems = check(&temporary).await?;
-        if !problems.is_empty() {
+        let sound = check(&temporary).await.and_then(|problems| match problems.is_empty() {
+            true => Ok(()),
+            false => Err(BackupError::Unsound { path: backup.to_owned(), problems }),
+        });
+        if let Err(error) = sound {
             let _ = std::fs::remove_file(&temporary);
-            return Err(BackupError::Unsound { path: backup.to_owned(), problems });
+            return Err(error);
         }
         // The log of the old file must not be taken for one of the new. If power fails before the rename, the old
         // file lacks what was only in its log: the operator is replacing it anyway, and repeats this command.
@@ -120,11 +120,21 @@ impl Store {
     }
 }
 
-/// Opens the copy as the controller would, which also brings its tables to this version.
+/// Opens the copy as the controller would, which also brings its tables to this version. An empty file would become
+/// a controller's database that way, so one without a fleet is not sound.
 async fn check(copy: &Path) -> Result<Vec<String>, BackupError> {
     let store = Store::open(&StoreUrl::sqlite(copy)).await?;
-    let problems = store.integrity().await?;
+    let looked = look_into(&store).await;
     store.close().await;
+    durable::remove(&connect::lock_path(copy)).map_err(BackupError::Place)?;
+    Ok(looked?)
+}
+
+async fn look_into(store: &Store) -> Result<Vec<String>, StoreError> {
+    let mut problems = store.integrity().await?;
+    if store.fleet().await?.is_none() {
+        problems.push("there is no fleet in it".to_owned());
+    }
     Ok(problems)
 }
 
@@ -140,9 +150,12 @@ fn make_private(path: &Path) -> Result<PathBuf, BackupError> {
     Ok(temporary)
 }
 
-async fn vacuum_into(from: &sqlx::AnyPool, to: &Path) -> Result<(), StoreError> {
-    let copied = sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy().into_owned()).execute(from).await;
-    copied.map(drop).during("write a backup")
+async fn copy(from: &Path, mode: &str, to: &Path) -> Result<(), StoreError> {
+    let doing = "copy the database";
+    let mut connection = connect::alone(from, mode).await?;
+    let copied = sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy().into_owned()).execute(&mut connection).await;
+    connection.close().await.during(doing)?;
+    copied.map(drop).during(doing)
 }
 
 fn finish(copied: Result<(), StoreError>, temporary: &Path, path: &Path) -> Result<(), BackupError> {

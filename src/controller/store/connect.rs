@@ -8,13 +8,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{AnyPool, SqlStr};
+use sqlx::{AnyConnection, AnyPool, Connection, SqlStr};
 
 use super::error::BUSY_AFTER;
 use super::url::Place;
@@ -71,23 +71,30 @@ const POSTGRES: [&str; 2] = ["SET lock_timeout = '10s'", "SET synchronous_commit
 async fn pool(url: &StoreUrl, connections: u32, settings: &'static [&'static str]) -> Result<AnyPool, StoreError> {
     let failed = |source| StoreError::Open { at: url.to_string(), source };
     let options = AnyConnectOptions::from_str(&url.for_driver()).map_err(failed)?;
+    // A pool tries again until its time is over and then tells only that; one connection tells what is wrong.
+    let mut first = AnyConnection::connect_with(&options).await.map_err(failed)?;
+    set(&mut first, settings).await.map_err(failed)?;
+    first.close().await.map_err(failed)?;
     AnyPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(BUSY_AFTER)
         // A connection of SQLite is a thread and a cache; there is nothing to gain from closing it.
         .idle_timeout((connections > READERS).then_some(Duration::from_secs(600)))
         .max_lifetime((connections > READERS).then_some(Duration::from_secs(1800)))
-        .after_connect(move |connection, _| {
-            Box::pin(async move {
-                for setting in settings {
-                    sqlx::query(*setting).execute(&mut *connection).await?;
-                }
-                Ok(())
-            })
-        })
+        .after_connect(move |connection, _| Box::pin(set(connection, settings)))
+        // SQLite ends a transaction by itself when the disk is full; the driver's count of it stays wrong then,
+        // and no other could begin. Such a connection is replaced.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
         .connect_with(options)
         .await
         .map_err(failed)
+}
+
+async fn set(connection: &mut AnyConnection, settings: &[&'static str]) -> Result<(), sqlx::Error> {
+    for setting in settings {
+        sqlx::query(*setting).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 /// The text of the tables, oldest first. A released text never changes; a change is a new one.
@@ -109,10 +116,14 @@ async fn migrate(url: &StoreUrl, pool: &AnyPool) -> Result<(), StoreError> {
 }
 
 /// Beside the file, because the file itself may be replaced.
-fn lock_file(path: &Path) -> Result<File, StoreError> {
+pub(super) fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
-    let at = path.with_file_name(name);
+    path.with_file_name(name)
+}
+
+fn lock_file(path: &Path) -> Result<File, StoreError> {
+    let at = lock_path(path);
     let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&at);
     options.map_err(|source| StoreError::File { at, source })
 }
@@ -145,11 +156,11 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
     opened.map(drop).map_err(|source| StoreError::File { at: path.to_owned(), source })
 }
 
-/// A file that is only read, as it is.
-pub(super) async fn read_only(path: &Path) -> Result<AnyPool, StoreError> {
+/// A connection to a file as it is, beside the pools: those that only read refuse to write a copy, too.
+pub(super) async fn alone(path: &Path, mode: &str) -> Result<AnyConnection, StoreError> {
     sqlx::any::install_default_drivers();
     let url = StoreUrl::sqlite(path);
     let failed = |source| StoreError::Open { at: url.to_string(), source };
-    let options = AnyConnectOptions::from_str(&format!("{}?mode=ro", url.for_driver())).map_err(failed)?;
-    AnyPoolOptions::new().max_connections(1).acquire_timeout(BUSY_AFTER).connect_with(options).await.map_err(failed)
+    let options = AnyConnectOptions::from_str(&format!("{}?mode={mode}", url.for_driver())).map_err(failed)?;
+    AnyConnection::connect_with(&options).await.map_err(failed)
 }

@@ -91,6 +91,9 @@ pub const KEPT: i64 = 20;
 /// Servers a statement is about; a document has ten place holders.
 const BATCH: usize = 100;
 
+/// Marks an audit entry names; the others are in the documents of the revision.
+const NAMED_IN_AUDIT: usize = 20;
+
 const DOING: &str = "put documents";
 
 const COLUMNS: &str = "server, epoch, generation, text, digest, envelope, revision, created, created_by";
@@ -183,11 +186,9 @@ impl Store {
             return Err(PutError::NotEnrolled(absent));
         }
         change.notify(new.texts.keys()).await?;
-        let detail = json!({
-            "revision": revision,
-            "message": new.revision.as_ref().map(|revision| &revision.message),
-            "marks": marks.iter().map(|(name, mark)| (name.as_str(), mark.to_string())).collect::<BTreeMap<_, _>>(),
-        });
+        let named: BTreeMap<&str, String> =
+            marks.iter().take(NAMED_IN_AUDIT).map(|(name, mark)| (name.as_str(), mark.to_string())).collect();
+        let detail = json!({ "revision": revision, "documents": marks.len(), "marks": named });
         change.audit(by, "documents.put", detail).await?;
         change.commit().await?;
         Ok(Put { marks, revision })

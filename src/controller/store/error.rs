@@ -35,6 +35,8 @@ pub enum StoreError {
     NoFleet,
     #[error("there is no server `{0}`")]
     NoSuchServer(crate::model::Name),
+    #[error("server `{0}` is banned")]
+    Banned(crate::model::Name),
     #[error("{value} of {what} is more than a database keeps")]
     TooLarge { what: &'static str, value: u64 },
 }
@@ -68,6 +70,7 @@ impl StoreError {
             | StoreError::Migrate { .. }
             | StoreError::Busy { .. }
             | StoreError::Failed { .. }
+            | StoreError::Banned(_)
             | StoreError::TooLarge { .. } => return None,
         })
     }
@@ -86,6 +89,7 @@ impl StoreError {
             | StoreError::Failed { .. }
             | StoreError::NoFleet
             | StoreError::NoSuchServer(_)
+            | StoreError::Banned(_)
             | StoreError::TooLarge { .. } => false,
         }
     }
@@ -107,10 +111,10 @@ fn classify(doing: &'static str, source: sqlx::Error) -> StoreError {
         let code = database.code();
         let dialect = Dialect::of_error(database.as_ref());
         return match (dialect, code.as_deref()) {
-            // SQLITE_FULL; SQLITE_IOERR_SHMSIZE and _WRITE with no space; PostgreSQL's disk_full.
+            // SQLITE_FULL, SQLITE_IOERR_SHMSIZE (no room for the index of the log); disk_full.
             (Dialect::Sqlite, Some("13" | "4874")) | (Dialect::Postgres, Some("53100")) => StoreError::Full { doing },
-            // SQLITE_BUSY; lock_not_available.
-            (Dialect::Sqlite, Some("5")) | (Dialect::Postgres, Some("55P03")) => {
+            // SQLITE_BUSY; lock_not_available, deadlock_detected.
+            (Dialect::Sqlite, Some("5")) | (Dialect::Postgres, Some("55P03" | "40P01")) => {
                 StoreError::Busy { doing, after: BUSY_AFTER }
             }
             // SQLITE_CORRUPT, SQLITE_NOTADB; data_corrupted, index_corrupted.

@@ -47,8 +47,6 @@ impl JoinToken {
 
 #[derive(Debug, thiserror::Error)]
 pub enum JoinTokenError {
-    #[error("server `{0}` is banned and cannot enrol again")]
-    Banned(Name),
     #[error("there is no join token `{0}`")]
     Unknown(TokenId),
     #[error(transparent)]
@@ -101,7 +99,8 @@ fn read(row: &AnyRow) -> Result<JoinToken, sqlx::Error> {
 }
 
 impl Store {
-    pub async fn create_join_token(&self, token: &NewJoinToken, by: &By) -> Result<(), JoinTokenError> {
+    /// Refused for a banned server.
+    pub async fn create_join_token(&self, token: &NewJoinToken, by: &By) -> Result<(), StoreError> {
         let doing = "keep a join token";
         let mut change = self.change(doing).await?;
         let banned: Option<i64> =
@@ -111,7 +110,7 @@ impl Store {
                 .await
                 .during(doing)?;
         if banned.is_some() {
-            return Err(JoinTokenError::Banned(token.server.clone()));
+            return Err(StoreError::Banned(token.server.clone()));
         }
         sqlx::query(
             "INSERT INTO join_tokens (id, server, public_key, created, created_by, expires)
@@ -128,7 +127,7 @@ impl Store {
         .during(doing)?;
         let detail = json!({ "id": token.id, "server": token.server, "expires": token.expires });
         change.audit(by, "join-token.create", detail).await?;
-        Ok(change.commit().await?)
+        change.commit().await
     }
 
     /// All, newest first.
@@ -213,7 +212,7 @@ impl Store {
         }
         let token = find(&mut change, id).await?.ok_or(RedeemError::Unknown(id))?;
         if !enrol(&mut change, &token.server, redemption, now).await? {
-            // Dropping the change gives the token back: the operator may evict the server and use it.
+            // Dropping the change gives the token back.
             return standing(&mut change, &token.server, redemption).await;
         }
         let server = standing(&mut change, &token.server, redemption).await?;

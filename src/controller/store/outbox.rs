@@ -116,7 +116,6 @@ impl Store {
         now: Timestamp,
     ) -> Result<BTreeMap<Name, u64>, StoreError> {
         let mut change = self.change(DOING).await?;
-        // By name, so that two controllers lock rows in the same order.
         let mut by_server: BTreeMap<&Name, Sent> = BTreeMap::new();
         for received in received {
             let sent = by_server.entry(&received.server).or_default();
@@ -124,7 +123,8 @@ impl Store {
             sent.items.extend(received.items.iter().map(|item| (item.sequence, item)));
         }
         let servers: Vec<&Name> = by_server.keys().copied().collect();
-        let cursors = lock(&mut change, &servers).await?;
+        change.lock_servers(by_server.keys().copied()).await?;
+        let cursors = read_cursors(&mut change, &servers).await?;
         let mut new = Vec::new();
         for (server, sent) in &by_server {
             let Some(cursor) = cursors.get(*server) else { continue };
@@ -205,15 +205,10 @@ fn read_item(row: &AnyRow) -> Result<Item, sqlx::Error> {
     Ok(Item { server: row.parsed("server")?, sequence: row.number("sequence")?, at: row.time("at")?, body })
 }
 
-/// The cursors, with their rows locked in the order of names: nobody else moves them until the end.
-async fn lock<'n>(change: &mut Change<'_>, servers: &[&'n Name]) -> Result<BTreeMap<Name, Cursor>, StoreError> {
+async fn read_cursors(change: &mut Change<'_>, servers: &[&Name]) -> Result<BTreeMap<Name, Cursor>, StoreError> {
     let mut cursors = BTreeMap::new();
     for batch in servers.chunks(BATCH) {
-        let query = format!(
-            "SELECT name, id, acknowledged FROM servers WHERE name IN ({}) ORDER BY name{}",
-            row::list(1, batch.len()),
-            change.and_lock()
-        );
+        let query = format!("SELECT name, id, acknowledged FROM servers WHERE name IN ({})", row::list(1, batch.len()));
         let mut query = sqlx::query(AssertSqlSafe(query));
         for name in batch {
             query = query.bind(name.as_str());
@@ -308,16 +303,19 @@ async fn advance(
             })
             .collect();
         write_cursors(change, &moved, now).await?;
+        forget_old(change, &moved).await?;
     }
     Ok(acknowledged)
 }
 
 /// What is stored above the cursors, in order. What waits above a gap counts too: it may just have been closed.
+///
+/// CROSS JOIN has SQLite go from the few cursors to their items by index; it would go through all items otherwise.
 async fn waiting(change: &mut Change<'_>, batch: &[(&Name, &Cursor)]) -> Result<Vec<(Name, u64)>, StoreError> {
     let query = format!(
         "WITH cursors (name, id, acknowledged) AS (VALUES {})
-         SELECT cursors.name AS name, items.sequence AS sequence FROM cursors
-         JOIN items ON items.server_id = cursors.id AND items.sequence > cursors.acknowledged
+         SELECT cursors.name AS name, items.sequence AS sequence FROM cursors CROSS JOIN items
+         WHERE items.server_id = cursors.id AND items.sequence > cursors.acknowledged
          ORDER BY cursors.name, items.sequence",
         row::values(batch.len(), 3)
     );
@@ -348,15 +346,26 @@ async fn write_cursors(change: &mut Change<'_>, batch: &[Moved<'_>], now: Timest
             .bind(moved.position.map(json_text));
     }
     query.bind(now.as_millisecond()).execute(change.connection()).await.during(DOING)?;
+    Ok(())
+}
+
+/// Drops what is older than the newest [`KEPT`].
+async fn forget_old(change: &mut Change<'_>, batch: &[Moved<'_>]) -> Result<(), StoreError> {
+    let full: Vec<&Moved<'_>> = batch.iter().filter(|moved| moved.acknowledged > KEPT).collect();
+    if full.is_empty() {
+        return Ok(());
+    }
     let query = format!(
-        "WITH cursors (id, acknowledged) AS (VALUES {})
-         DELETE FROM items WHERE EXISTS (SELECT 1 FROM cursors
-             WHERE items.server_id = cursors.id AND items.sequence <= cursors.acknowledged - {KEPT})",
-        row::values(batch.len(), 2)
+        "WITH cursors (id, last) AS (VALUES {})
+         DELETE FROM items WHERE (server_id, sequence) IN (
+             SELECT items.server_id, items.sequence FROM cursors CROSS JOIN items
+             WHERE items.server_id = cursors.id AND items.sequence <= cursors.last)",
+        row::values(full.len(), 2)
     );
     let mut query = sqlx::query(AssertSqlSafe(query));
-    for moved in batch {
-        query = query.bind(moved.id.to_string()).bind(stored("the sequence of an outbox item", moved.acknowledged)?);
+    for moved in full {
+        let last = stored("the sequence of an outbox item", moved.acknowledged - KEPT)?;
+        query = query.bind(moved.id.to_string()).bind(last);
     }
     query.execute(change.connection()).await.during(DOING)?;
     Ok(())

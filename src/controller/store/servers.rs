@@ -182,7 +182,7 @@ impl Store {
         self.set_state(server, ServerState::Banned, by).await
     }
 
-    /// Out until it enrols with a new token. Revokes its join tokens. A banned server stays banned.
+    /// Out until it enrols with a new token. Revokes its join tokens. Refused for a banned server.
     pub async fn evict(&self, server: &Name, by: &By) -> Result<(), StoreError> {
         self.set_state(server, ServerState::Evicted, by).await
     }
@@ -191,14 +191,18 @@ impl Store {
         let doing = "change a server's standing";
         let mut change = self.change(doing).await?;
         let done =
-            sqlx::query("UPDATE servers SET state = CASE WHEN state = 'banned' THEN state ELSE $1 END WHERE name = $2")
+            sqlx::query("UPDATE servers SET state = $1 WHERE name = $2 AND (state <> 'banned' OR $1 = 'banned')")
                 .bind(state.as_str())
                 .bind(server.as_str())
                 .execute(change.connection())
                 .await
                 .during(doing)?;
         if done.rows_affected() == 0 {
-            return Err(StoreError::NoSuchServer(server.clone()));
+            drop(change);
+            return Err(match self.server(server).await? {
+                Some(_) => StoreError::Banned(server.clone()),
+                None => StoreError::NoSuchServer(server.clone()),
+            });
         }
         sqlx::query("UPDATE join_tokens SET revoked = $1 WHERE server = $2 AND revoked IS NULL")
             .bind(by.now.as_millisecond())
@@ -216,7 +220,8 @@ impl Store {
     pub async fn connected(&self, greetings: &[Greeting], instance: Uuid, now: Timestamp) -> Result<(), StoreError> {
         let doing = "record connections";
         let mut change = self.change(doing).await?;
-        for batch in in_order(greetings, |greeting| &greeting.server).chunks(BATCH) {
+        change.lock_servers(greetings.iter().map(|greeting| &greeting.server)).await?;
+        for batch in last_of_each(greetings, |greeting| &greeting.server).chunks(BATCH) {
             let new = row::values(batch.len(), 3);
             let next = 3 * batch.len() + 1;
             let query = format!(
@@ -243,7 +248,8 @@ impl Store {
     pub async fn disconnected(&self, servers: &[Name], instance: Uuid, now: Timestamp) -> Result<(), StoreError> {
         let doing = "record ended connections";
         let mut change = self.change(doing).await?;
-        for batch in in_order(servers, |name| name).chunks(BATCH) {
+        change.lock_servers(servers).await?;
+        for batch in servers.chunks(BATCH) {
             let query = format!(
                 "UPDATE servers SET connected_to = NULL, last_seen = $1 WHERE connected_to = $2 AND name IN ({})",
                 row::list(3, batch.len())
@@ -275,7 +281,8 @@ impl Store {
     pub async fn note_positions(&self, positions: &[(Name, Position)], now: Timestamp) -> Result<(), StoreError> {
         let doing = "record positions";
         let mut change = self.change(doing).await?;
-        for batch in in_order(positions, |(name, _)| name).chunks(BATCH) {
+        change.lock_servers(positions.iter().map(|(name, _)| name)).await?;
+        for batch in last_of_each(positions, |(name, _)| name).chunks(BATCH) {
             let new = row::values(batch.len(), 2);
             let query = format!(
                 "WITH new (name, position) AS (VALUES {new})
@@ -293,8 +300,8 @@ impl Store {
     }
 }
 
-/// By name, one each (the last given): all batches lock rows in the same order.
-fn in_order<T>(items: &[T], name: impl Fn(&T) -> &Name) -> Vec<&T> {
+/// One for each server: a statement may not change a row twice.
+fn last_of_each<T>(items: &[T], name: impl Fn(&T) -> &Name) -> Vec<&T> {
     items.iter().map(|item| (name(item), item)).collect::<std::collections::BTreeMap<_, _>>().into_values().collect()
 }
 

@@ -1,10 +1,15 @@
 //! A change of the database, whole or not at all.
 
-use sqlx::{Any, AnyConnection};
+use std::collections::BTreeSet;
+
+use sqlx::{Any, AnyConnection, AssertSqlSafe};
 
 use super::watch::{Changed, Notice};
-use super::{By, Dialect, During, Store, StoreError};
+use super::{By, Dialect, During, Store, StoreError, row};
 use crate::model::Name;
+
+/// Below PostgreSQL's limit of 65535 place holders.
+const LOCKED_AT_ONCE: usize = 10_000;
 
 /// Dropped without [`Change::commit`], nothing has happened.
 pub(super) struct Change<'a> {
@@ -31,13 +36,27 @@ impl Change<'_> {
         &mut self.transaction
     }
 
-    /// What a SELECT ends with to keep its rows from others until the end of the change. A writer of SQLite is
-    /// alone anyway.
-    pub fn and_lock(&self) -> &'static str {
-        match self.store.dialect() {
-            Dialect::Sqlite => "",
-            Dialect::Postgres => " FOR UPDATE",
+    /// Keeps the rows of these servers from other changes until the end of this one. All who change many servers
+    /// begin with it and in this order, so none waits for another in a circle. A writer of SQLite is alone anyway.
+    pub async fn lock_servers<'n>(&mut self, names: impl IntoIterator<Item = &'n Name>) -> Result<(), StoreError> {
+        if self.store.dialect() == Dialect::Sqlite {
+            return Ok(());
         }
+        let names: BTreeSet<&Name> = names.into_iter().collect();
+        let doing = self.doing;
+        for batch in names.into_iter().collect::<Vec<_>>().chunks(LOCKED_AT_ONCE) {
+            // Not FOR UPDATE: who only refers to a server (a new document) need not wait.
+            let query = format!(
+                "SELECT name FROM servers WHERE name IN ({}) ORDER BY name FOR NO KEY UPDATE",
+                row::list(1, batch.len())
+            );
+            let mut query = sqlx::query(AssertSqlSafe(query));
+            for name in batch {
+                query = query.bind(name.as_str());
+            }
+            query.execute(self.connection()).await.during(doing)?;
+        }
+        Ok(())
     }
 
     /// Writes who did it. The last statement of a change, because all audited changes wait for this row.

@@ -9,10 +9,13 @@
 //!    is about to change, its staging is also that of everything it shares with others (packages).
 //! 3. What a resource needs but could not be looked at, or was refused, blocks it. If the release or the
 //!    data of an instance is about to change, anything unknown or refused in the instance, or that
-//!    something in it needs, blocks that.
+//!    something in it needs, blocks that. But a database that could not be looked at does not block what
+//!    serves: what was set up before may run again, and what was not waits for its setup.
 //! 4. While data is migrated or brought back, the instance's services stand still: they are stopped in
 //!    Withdraw, timers and sockets before what they start, and started again in Switch.
 //! 5. The package installations of a pass are one run of apt.
+//! 6. Units are enabled behind the rest of the Switch: from then on systemd takes every unit for changed, and
+//!    one reading of its files serves all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +47,16 @@ pub struct Step {
     /// Something it needs was refused or could not be looked at: it will not be tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<ResourceId>,
+}
+
+impl Step {
+    /// The change as it is told of one of the resources: an installation names all packages it brings.
+    pub fn told_of_each(&self) -> String {
+        match &self.change {
+            AnyChange::Package(package::Change::Install { .. }) if self.on.len() > 1 => "install".to_owned(),
+            change => change.to_string(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -209,9 +222,14 @@ impl<'a> Draft<'a> {
                 _ => (1, r),
             });
             let orphan_order = if rank.0 == 0 { orphan_order(id) } else { 0 };
-            // Rule 4: a dump waits for the instance's services to stand still.
-            let dump_last = usize::from(l.phase == Phase::Withdraw && id.kind == Kind::Setup);
-            (l.phase, dump_last, rank, orphan_order, id.clone(), l.nth)
+            let last = match l.phase {
+                // Rule 4: a dump waits for the instance's services to stand still.
+                Phase::Withdraw => id.kind == Kind::Setup,
+                // Rule 6.
+                Phase::Switch => matches!(l.change, AnyChange::Service(service::Change::Enable)),
+                Phase::Stage | Phase::Prove | Phase::Retire => false,
+            };
+            (l.phase, last, rank, orphan_order, id.clone(), l.nth)
         };
         self.loose.sort_by_cached_key(place);
 
@@ -273,7 +291,9 @@ impl<'a> Draft<'a> {
         ancestors: &Ancestors,
         moving: &BTreeSet<&str>,
     ) -> Option<ResourceId> {
-        let by_need = bad.iter().find(|b| l.on.iter().any(|on| ancestors.has(on, b)));
+        let serves = |on: &ResourceId| matches!(on.kind, Kind::Service | Kind::Site);
+        let spared = |b: &ResourceId| b.kind == Kind::Database && self.unknown.contains_key(b);
+        let by_need = bad.iter().find(|b| l.on.iter().any(|on| ancestors.has(on, b) && !(serves(on) && spared(b))));
         let by_owner = || {
             let owner = l.owner.as_deref().filter(|owner| l.phase > Phase::Stage && moving.contains(owner))?;
             let of_owner = |id: &ResourceId| self.index.get(id).is_some_and(|w| w.owner.as_deref() == Some(owner));

@@ -121,7 +121,7 @@ fn an_unknown_database_holds_back_a_release_but_not_a_repair() {
         AnyDesired::Database(database::Desired { present: true, owner: "o".into(), extensions: BTreeSet::new() });
     let mut wanted = vec![
         wanted("database:mariadb:blog", database, &[]),
-        wanted("service:socle-blog-php.service", unit("unit"), &[]),
+        wanted("service:socle-blog-php.service", unit("unit"), &["database:mariadb:blog"]),
     ];
     let stopped = AnyObserved::Service(service::Observed {
         active: "failed".into(),

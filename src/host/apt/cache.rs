@@ -1,9 +1,10 @@
 //! What apt could install: its lists, how old they are, candidates, and names near a wrong one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::host::PackageState;
@@ -25,19 +26,20 @@ pub enum Lists {
     Fresh,
 }
 
-/// How old apt's lists are at `now`.
+/// How old apt's lists are at `now`. With an empty one among them they are not fresh.
 pub fn lists(root: &Path, now: SystemTime) -> io::Result<Lists> {
-    let mut newest = None;
-    for entry in or_none(std::fs::read_dir(root.join("var/lib/apt/lists")))?.into_iter().flatten() {
-        let entry = entry?;
-        if entry.file_name().as_encoded_bytes().windows(9).any(|part| part == b"_Packages") {
-            // Not the modification time: apt sets it to what the archive says.
-            let changed = u64::try_from(entry.metadata()?.ctime()).unwrap_or_default();
-            newest = newest.max(Some(UNIX_EPOCH + Duration::from_secs(changed)));
-        }
+    let (mut newest, mut empty) = (None, false);
+    for (_, list) in files(root)? {
+        // Not the modification time: apt sets it to what the archive says.
+        let changed = u64::try_from(list.ctime()).unwrap_or_default();
+        newest = newest.max(Some(UNIX_EPOCH + Duration::from_secs(changed)));
+        empty |= list.len() == 0;
     }
     if newest.is_none() {
         return Ok(Lists::Missing);
+    }
+    if empty {
+        return Ok(Lists::Stale);
     }
     for stamp in [STAMP, "var/lib/apt/periodic/update-success-stamp"] {
         if let Some(stamp) = or_none(std::fs::metadata(root.join(stamp)))? {
@@ -47,6 +49,26 @@ pub fn lists(root: &Path, now: SystemTime) -> io::Result<Lists> {
     // A clock that went back makes them look new; the next failed download reads them anyway.
     let age = newest.and_then(|newest| now.duration_since(newest).ok()).unwrap_or_default();
     Ok(if age > STALE { Lists::Stale } else { Lists::Fresh })
+}
+
+/// The lists of packages.
+fn files(root: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
+    let entries = or_none(std::fs::read_dir(root.join("var/lib/apt/lists")))?;
+    let mut lists = Vec::new();
+    for entry in entries.into_iter().flatten() {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().windows(9).any(|part| part == b"_Packages") {
+            lists.push((entry.path(), entry.metadata()?));
+        }
+    }
+    Ok(lists)
+}
+
+/// apt does not force its lists to the disk: a power cut leaves empty files, and of those apt believes
+/// that they are what was downloaded, as long as the archive has nothing newer. An archive that is really
+/// empty is read again each time, which costs nothing.
+pub fn remove_empty_lists(root: &Path) -> io::Result<()> {
+    files(root)?.into_iter().filter(|(_, list)| list.len() == 0).try_for_each(|(path, _)| std::fs::remove_file(path))
 }
 
 fn or_none<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
@@ -146,8 +168,13 @@ mod tests {
         let at = dir.path().join("var/lib/apt/lists");
         std::fs::create_dir_all(at.join("partial")).unwrap();
         assert_eq!(lists(dir.path(), now).unwrap(), Lists::Missing);
-        std::fs::write(at.join("deb_dists_trixie_main_binary-amd64_Packages.lz4"), "").unwrap();
+        std::fs::write(at.join("deb_dists_trixie_main_binary-amd64_Packages.lz4"), "Package: a").unwrap();
         assert_eq!(lists(dir.path(), now).unwrap(), Lists::Fresh);
         assert_eq!(lists(dir.path(), now + Duration::from_secs(48 * 3600)).unwrap(), Lists::Stale);
+        // As a power cut leaves it.
+        std::fs::write(at.join("ours_dists_stable_main_binary-amd64_Packages"), "").unwrap();
+        assert_eq!(lists(dir.path(), now).unwrap(), Lists::Stale);
+        remove_empty_lists(dir.path()).unwrap();
+        assert_eq!(lists(dir.path(), now).unwrap(), Lists::Fresh);
     }
 }

@@ -102,6 +102,8 @@ impl Apt {
     /// Reads the archives' lists. That one of several archives does not answer is no failure.
     async fn update(&self, progress: &dyn Progress) -> PortResult<()> {
         progress.say("reading the package lists");
+        cache::remove_empty_lists(&self.root)
+            .map_err(|error| PortError::new("apt.lists", "cannot remove an empty package list").because(error))?;
         let updated = self.run(progress).to_end(apt_get().arg("update"), "apt-get update").await;
         match (updated, self.lists()?) {
             (Ok(()), Lists::Missing) => {

@@ -89,7 +89,7 @@ async fn prepare(systemd: &Systemd, act: Act, unit: &str) -> Result<Option<Loade
         return Ok(None);
     }
     if starts && (seen.need_reload || seen.load != "loaded") {
-        systemd.manage(|| "read its unit files again".to_owned(), |m| async move { m.reload().await }).await?;
+        systemd.read_files().await?;
         seen = look(systemd, act, unit).await?;
     }
     if starts && seen.active == "failed" {

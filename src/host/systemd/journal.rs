@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use systemd_zbus::ManagerProxy;
+use tokio::time::Instant;
 
 use super::SystemdError;
 use super::bus::{Bus, UNIT, property};
@@ -12,6 +13,11 @@ use crate::host::{PortError, PortResult};
 /// Most bytes of a tail: a line may be long.
 const BYTES: usize = 16 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the words of a process are waited for. They come to the journal by another way than systemd's own,
+/// and its `--sync` did not wait for them before version 255. Most of what fails says why; what does not is
+/// told this much later.
+const ON_ITS_WAY: Duration = Duration::from_millis(300);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The last `lines` of the unit's journal, control characters escaped.
 pub async fn journal_tail(unit: &str, lines: u32) -> PortResult<String> {
@@ -30,9 +36,16 @@ fn about(unit: &str) -> [String; 4] {
 /// By time and not by invocation: journald looks the invocation up when it reads a line, and the process
 /// that wrote it may be gone by then.
 pub(super) async fn of_last_run(bus: &Bus, unit: &str, lines: u32) -> Option<String> {
-    // What the process wrote last may still be on its way to the journal.
-    let _ = run_ok(Command::new("journalctl").arg("--sync").timeout(PATIENCE)).await;
     let since = begun(bus, unit).await.map(|us| format!("--since=@{}.{:06}", us / 1_000_000, us % 1_000_000));
+    let until = Instant::now() + ON_ITS_WAY;
+    loop {
+        let _ = run_ok(Command::new("journalctl").arg("--sync").timeout(PATIENCE)).await;
+        let said = tail(unit, since.iter().cloned().chain([format!("_SYSTEMD_UNIT={unit}")]), 1).await;
+        if said.map_or(true, |said| !said.is_empty()) || Instant::now() >= until {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
     let text = tail(unit, since.into_iter().chain(about(unit)), lines).await;
     text.ok().filter(|text| !text.is_empty())
 }

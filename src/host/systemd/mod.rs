@@ -17,6 +17,7 @@ mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,6 +35,9 @@ use crate::host::process::ProcessError;
 #[derive(Clone, Default)]
 pub struct Systemd {
     bus: Arc<Bus>,
+    /// We enabled or masked something since systemd read its unit files: it takes every unit for changed on
+    /// disk. It reads them before the next question or start, once for all that was enabled.
+    unread: Arc<AtomicBool>,
 }
 
 /// An act on systemd that failed.
@@ -140,23 +144,41 @@ impl Systemd {
         let with = move |connection| async move { ask(ManagerProxy::new(&connection).await?).await };
         self.bus.ask(act, with).await
     }
+
+    async fn read_files(&self) -> Result<(), SystemdError> {
+        self.unread.store(false, Ordering::Relaxed);
+        let act = || "read its unit files again".to_owned();
+        let read = self.manage(act, |manager| async move { manager.reload().await }).await;
+        if read.is_err() {
+            self.unread.store(true, Ordering::Relaxed);
+        }
+        read
+    }
+
+    async fn catch_up(&self) -> Result<(), SystemdError> {
+        if self.unread.load(Ordering::Relaxed) { self.read_files().await } else { Ok(()) }
+    }
 }
 
 #[async_trait]
 impl Units for Systemd {
     async fn states(&self, names: &BTreeSet<String>) -> PortResult<BTreeMap<String, UnitState>> {
+        self.catch_up().await?;
         Ok(state::states(&self.bus, names).await?)
     }
 
     async fn details(&self, names: &BTreeSet<String>) -> PortResult<BTreeMap<String, UnitState>> {
+        self.catch_up().await?;
         Ok(state::details(&self.bus, names).await?)
     }
 
     async fn start(&self, name: &str) -> PortResult<()> {
+        self.catch_up().await?;
         job::run(self, Act::Start, name).await.map_err(|error| listeners::explain(error.into()))
     }
 
     async fn restart(&self, name: &str) -> PortResult<()> {
+        self.catch_up().await?;
         job::run(self, Act::Restart, name).await.map_err(|error| listeners::explain(error.into()))
     }
 
@@ -171,37 +193,38 @@ impl Units for Systemd {
     async fn enable(&self, name: &str) -> PortResult<()> {
         let act = || format!("enable `{name}`");
         self.manage(act, |manager| async move { manager.enable_unit_files(&[name], false, false).await }).await?;
-        // As for [`Units::disable`]; and so that the target knows at once what it wants.
-        self.daemon_reload().await
+        self.unread.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn disable(&self, name: &str) -> PortResult<()> {
         let act = || format!("disable `{name}`");
         let disable = |manager: ManagerProxy<'static>| async move { manager.disable_unit_files(&[name], false).await };
         match self.manage(act, disable).await {
-            // From now on systemd takes every unit for changed on disk, until it reads them again.
-            Ok(_) => self.daemon_reload().await,
+            Ok(_) => self.unread.store(true, Ordering::Relaxed),
             // What does not exist is not started at boot.
-            Err(SystemdError::NoUnit { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(SystemdError::NoUnit { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
 
     async fn mask(&self, name: &str) -> PortResult<()> {
         let act = || format!("mask `{name}`");
         self.manage(act, |manager| async move { manager.mask_unit_files(&[name], false, false).await }).await?;
-        self.daemon_reload().await
+        self.unread.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn unmask(&self, name: &str) -> PortResult<()> {
         let act = || format!("unmask `{name}`");
         self.manage(act, |manager| async move { manager.unmask_unit_files(&[name], false).await }).await?;
-        self.daemon_reload().await
+        self.unread.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn daemon_reload(&self) -> PortResult<()> {
-        self.manage(|| "read its unit files again".to_owned(), |manager| async move { manager.reload().await }).await?;
-        Ok(())
+        Ok(self.read_files().await?)
     }
 
     async fn failures(&self) -> BoxStream<'static, String> {

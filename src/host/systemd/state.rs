@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use futures_util::future::{try_join_all, try_join3};
+use futures_util::future::try_join3;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use systemd_zbus::ManagerProxy;
 use zbus::proxy::CacheProperties;
 use zbus::zvariant::OwnedValue;
@@ -13,7 +14,11 @@ use super::bus::{Bus, ListedUnit, ListsProxy, UNIT, is_gone, properties, propert
 use super::links::{Links, OnDisk};
 use crate::host::UnitState;
 
-/// One question for all units of ours; two or three more for each other one, all on their way at once.
+/// The bus refuses more than 128 open questions of a connection (`max_replies_per_connection` of
+/// dbus-daemon(1)), and others ask over the same.
+const AT_ONCE: usize = 32;
+
+/// One question for all units of ours; two or three more for each other one, most on their way at once.
 ///
 /// Three answers of systemd are avoided for ours, because each costs it a millisecond or two: it reads an
 /// inactive unit anew when asked by name, and it searches all directories to tell whether a unit is enabled
@@ -47,12 +52,13 @@ async fn look(
     .await?;
     let read_us = booted_us.max(reloaded_us);
     let mut in_memory: HashMap<String, ListedUnit> = in_memory.into_iter().map(|unit| (unit.0.clone(), unit)).collect();
-    let each = names.iter().map(|name| {
+    let mut each = Vec::with_capacity(names.len());
+    for name in names {
         let (unit, disk) = (in_memory.remove(name), links.get(name));
         let asking = Asking { connection: &connection, lists: &lists, read_us };
-        async move { Ok::<_, Error>((name.clone(), asking.one(name, unit, disk).await?)) }
-    });
-    Ok(try_join_all(each).await?.into_iter().collect())
+        each.push(async move { Ok::<_, Error>((name.clone(), asking.one(name, unit, disk).await?)) });
+    }
+    stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 struct Asking<'a> {
@@ -124,7 +130,10 @@ async fn look_closely(connection: Connection, name: &str, mut state: UnitState) 
     let manager = ManagerProxy::new(&connection).await?;
     let path = manager.load_unit(name).await?;
     let mut unit = properties(&connection, &path, UNIT).await?;
-    state.since_us = take(&mut unit, "StateChangeTimestamp").unwrap_or(0);
+    // A reload changes the state for a moment: what runs, runs since its start.
+    let running = matches!(state.active.as_str(), "active" | "reloading" | "refreshing");
+    let since = if running { "ActiveEnterTimestamp" } else { "StateChangeTimestamp" };
+    state.since_us = take(&mut unit, since).unwrap_or(0);
     state.fragment = take(&mut unit, "FragmentPath").unwrap_or_default();
     state.drop_ins = take(&mut unit, "DropInPaths").unwrap_or_default();
     if let Some(interface) = interface_of(name) {

@@ -32,10 +32,8 @@ fn own_unit(name: &str, own: &Own, seen: &Observed) -> Diff<Change> {
         let change = Change::WriteUnit { text: own.text.clone(), replaces: seen.text.is_some() };
         changes.push((Phase::Switch, change));
     }
-    match own.enabled {
-        true if seen.enabled != "enabled" => changes.push((Phase::Switch, Change::Enable)),
-        false if seen.enabled.starts_with("enabled") => changes.push((Phase::Switch, Change::Disable)),
-        _ => {}
+    if !own.enabled && seen.enabled.starts_with("enabled") {
+        changes.push((Phase::Switch, Change::Disable));
     }
     // A timer or socket has no process that could carry a mark.
     let plain = name.ends_with(".timer") || name.ends_with(".socket");
@@ -45,13 +43,16 @@ fn own_unit(name: &str, own: &Own, seen: &Observed) -> Diff<Change> {
         Some(true) if stale => Some(Change::Restart),
         // What starts it must not start the old text; what is stopped is read when it is started.
         Some(true) if seen.need_reload => Some(Change::Reload),
-        None if rewrite || seen.need_reload => Some(Change::Reload),
+        None if (rewrite && seen.text.is_some()) || seen.need_reload => Some(Change::Reload),
         Some(_) | None => None,
     };
     changes.extend(run.map(|change| (Phase::Switch, change)));
     // Its socket starts it again, with the new text.
     if own.active.is_none() && running && keeps_running(&own.text) == Some(true) && other_mark(own, seen) {
         changes.push((Phase::Switch, Change::Stop));
+    }
+    if own.enabled && seen.enabled != "enabled" {
+        changes.push((Phase::Switch, Change::Enable));
     }
     Diff::Changes(changes)
 }
@@ -174,7 +175,7 @@ mod tests {
         let wanted = own(true, Some(true));
         assert_eq!(
             service(&wanted, &seen(None, "inactive", "")),
-            ["Switch write unit", "Switch enable at boot", "Switch start"]
+            ["Switch write unit", "Switch start", "Switch enable at boot"]
         );
         for running in ["active", "activating", "reloading", "refreshing"] {
             assert!(service(&wanted, &seen(Some("new"), running, "enabled")).is_empty(), "{running}");
@@ -219,6 +220,7 @@ mod tests {
         for active in ["inactive", "active", "failed"] {
             assert!(service(&wanted, &seen(Some("new"), active, "static")).is_empty(), "{active}");
         }
+        assert_eq!(service(&wanted, &seen(None, "inactive", "")), ["Switch write unit"], "systemd has no old text");
         assert_eq!(
             service(&wanted, &seen(Some("old"), "active", "static")),
             ["Switch replace unit", "Switch read the changed unit files"]

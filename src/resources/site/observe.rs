@@ -26,18 +26,20 @@ pub async fn list(host: &Host) -> Result<BTreeSet<String>, ErrorReport> {
     listed.expect("reading files does not panic").map_err(LookError::report)
 }
 
-/// One question to systemd for all: since when nginx runs.
+/// One question to systemd for all: whether nginx runs, and since when if that matters.
 pub async fn observe(host: &Host, names: &BTreeSet<String>) -> BTreeMap<String, Result<Observed, ErrorReport>> {
-    let nginx = match host.units.states(&[UNIT.to_owned()].into()).await {
+    let (on_disk, asked) = (host.clone(), names.clone());
+    let look = move || asked.iter().map(|name| (name.clone(), OnDisk::look(&on_disk, name))).collect::<Vec<_>>();
+    let sites = tokio::task::spawn_blocking(look).await.expect("reading files does not panic");
+    let unmarked = sites.iter().any(|(_, site)| site.as_ref().is_ok_and(OnDisk::is_unmarked));
+    let unit = BTreeSet::from([UNIT.to_owned()]);
+    let nginx = if unmarked { host.units.details(&unit).await } else { host.units.states(&unit).await };
+    let nginx = match nginx {
         Ok(mut states) => states.remove(UNIT).unwrap_or_default(),
         Err(error) => return names.iter().map(|name| (name.clone(), Err(error.report()))).collect(),
     };
-    let (host, names) = (host.clone(), names.clone());
-    let look = move || {
-        let one = |name: &String| (name.clone(), look(&host, name, &nginx).map_err(LookError::report));
-        names.iter().map(one).collect()
-    };
-    tokio::task::spawn_blocking(look).await.expect("reading files does not panic")
+    let seen = |site: OnDisk| site.seen_by(&nginx);
+    sites.into_iter().map(|(name, site)| (name, site.map(seen).map_err(LookError::report))).collect()
 }
 
 fn list_files(host: &Host) -> Result<BTreeSet<String>, LookError> {
@@ -68,23 +70,44 @@ fn is_ours(host: &Host, name: &str) -> Result<bool, LookError> {
     })
 }
 
-fn look(host: &Host, name: &str, nginx: &UnitState) -> Result<Observed, LookError> {
-    let paths = Paths::of(name);
-    let text = text(host, name)?;
-    let enabled = enabled(host, name)?;
-    let cannot = |error| LookError::Look(paths.marker.clone(), error);
-    let marker = match fs::read_link(host.path(&paths.marker)) {
-        Ok(digest) => Some(digest.to_string_lossy().into_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(cannot(error)),
-    };
-    let loaded = match &text {
-        _ if !RUNNING.contains(&nginx.active.as_str()) => None,
+/// The files of one site.
+struct OnDisk {
+    text: Option<String>,
+    enabled: bool,
+    marker: Option<String>,
+    /// When the file or its link last changed in any way, Unix microseconds.
+    changed_us: u64,
+}
+
+impl OnDisk {
+    fn look(host: &Host, name: &str) -> Result<Self, LookError> {
+        let paths = Paths::of(name);
+        let marker = match fs::read_link(host.path(&paths.marker)) {
+            Ok(digest) => Some(digest.to_string_lossy().into_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(LookError::Look(paths.marker, error)),
+        };
+        let (text, enabled) = (text(host, name)?, enabled(host, name)?);
+        let changed_us = if text.is_some() && enabled { changed_us(host, &paths)? } else { 0 };
+        Ok(Self { text, enabled, marker, changed_us })
+    }
+
+    /// Whether only the time of nginx's start tells if it has loaded this.
+    fn is_unmarked(&self) -> bool {
+        let digest = self.text.as_ref().map(|text| Digest::of(text).to_string());
+        self.enabled && digest.is_some() && digest != self.marker
+    }
+
+    fn seen_by(self, nginx: &UnitState) -> Observed {
         // A start reads all files: after a boot nothing has to be loaded again.
-        Some(text) if enabled && changed_us(host, &paths)? < nginx.since_us => Some(Digest::of(text).to_string()),
-        _ => marker,
-    };
-    Ok(Observed { text, enabled, loaded })
+        let started_with_it = self.is_unmarked() && self.changed_us < nginx.since_us;
+        let loaded = match &self.text {
+            _ if !RUNNING.contains(&nginx.active.as_str()) => None,
+            Some(text) if started_with_it => Some(Digest::of(text).to_string()),
+            _ => self.marker,
+        };
+        Observed { text: self.text, enabled: self.enabled, loaded }
+    }
 }
 
 fn text(host: &Host, name: &str) -> Result<Option<String>, LookError> {

@@ -26,8 +26,12 @@ struct Only {
 impl Units for Only {
     async fn states(&self, names: &BTreeSet<String>) -> PortResult<BTreeMap<String, UnitState>> {
         let active = if self.since_us > 0 { "active" } else { "inactive" }.to_owned();
-        let state = UnitState { active, since_us: self.since_us, ..UnitState::default() };
+        let state = UnitState { active, ..UnitState::default() };
         Ok(names.iter().map(|name| (name.clone(), state.clone())).collect())
+    }
+    async fn details(&self, names: &BTreeSet<String>) -> PortResult<BTreeMap<String, UnitState>> {
+        let states = Units::states(self, names).await?.into_iter();
+        Ok(states.map(|(name, state)| (name, UnitState { since_us: self.since_us, ..state })).collect())
     }
     async fn start(&self, _: &str) -> PortResult<()> {
         unreachable!()

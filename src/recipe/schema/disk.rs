@@ -1,0 +1,116 @@
+//! What lies on the server's disk: directories, files, secrets, databases.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use crate::model::Name;
+use crate::model::document::Engine;
+use crate::recipe::secret::Alphabet;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Layout {
+    pub directory: Vec<Directory>,
+    pub link: Vec<Link>,
+}
+
+/// A directory of the instance, besides `releases`, `data`, `config` and `recipe`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Directory {
+    pub path: String,
+    #[serde(default)]
+    pub owner: Owner,
+    #[serde(default = "mode_directory")]
+    pub mode: Mode,
+}
+
+fn mode_directory() -> Mode {
+    Mode(0o750)
+}
+
+/// `path` of a release is a link to `target` of the instance.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    pub path: String,
+    pub target: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// The instance's own user.
+    #[default]
+    App,
+    /// root; the instance's group may read what the mode lets it.
+    Root,
+}
+
+/// Permission bits, written in octal: `"0640"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Mode(pub u32);
+
+impl TryFrom<String> for Mode {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let bits = u32::from_str_radix(&text, 8).ok().filter(|bits| (3..=4).contains(&text.len()) && *bits <= 0o777);
+        match bits {
+            Some(bits) if bits & 0o002 == 0 => Ok(Self(bits)),
+            Some(_) => Err(format!("`{text}` lets everybody write")),
+            None => Err(format!("`{text}` is not a mode like `0640`")),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Db {
+    pub engine: Engine,
+    #[serde(default)]
+    pub extensions: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    pub template: String,
+    /// Below the instance's directory.
+    pub dest: String,
+    #[serde(default)]
+    pub owner: Owner,
+    #[serde(default = "mode_file")]
+    pub mode: Mode,
+    #[serde(default)]
+    pub write: Write,
+}
+
+fn mode_file() -> Mode {
+    Mode(0o400)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Write {
+    #[default]
+    Always,
+    Once,
+}
+
+/// A value that is made up once, on the server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secret {
+    pub name: Name,
+    #[serde(default)]
+    pub kind: Alphabet,
+    /// Characters of the result.
+    #[serde(default = "sixty_four")]
+    pub length: usize,
+}
+
+fn sixty_four() -> usize {
+    64
+}
