@@ -127,6 +127,7 @@ impl World {
     pub async fn bad(&self, method: &str, path: &str, body: Option<Value>) -> (u16, String) {
         let (status, bytes) = self.call(method, path, body).await;
         let value: Value = serde_json::from_slice(&bytes).unwrap();
+        assert!(!status.is_server_error(), "{method} {path}: {value}");
         (status.as_u16(), value["error"]["code"].as_str().unwrap().to_owned())
     }
 }

@@ -48,7 +48,7 @@ async fn a_server_is_invited_and_put_out() {
         world.bad("POST", "/v1/servers", Some(json!({ "name": "ks1" }))).await,
         (409, "server.banned".to_owned())
     );
-    assert_eq!(world.bad("POST", "/v1/servers/ks9/ban", None).await, (404, "controller.store".to_owned()));
+    assert_eq!(world.bad("POST", "/v1/servers/ks9/ban", None).await, (404, "api.not-found".to_owned()));
 
     let audit: Vec<Value> = world.get("/v1/audit?limit=100").await;
     let what: BTreeSet<_> = audit.iter().map(|entry| entry["what"].as_str().unwrap()).collect();
@@ -107,6 +107,7 @@ async fn a_backup_makes_a_new_machine_the_same_controller() {
     let keys = Keys::load(&home.join(keys::DIRECTORY)).unwrap();
     assert_eq!(keys.document.public(), world.app.controller.keys.document.public());
     restored.close().await;
+    drop(restored);
     // Again is fine; over the keys of another fleet it is not.
     backup::restore(&file, &url, &home).await.unwrap();
     let another = World::new().await;
