@@ -57,7 +57,7 @@ contract! {
     documents::two_controllers_never_give_a_mark_twice,
     documents::revisions_count_by_one,
     documents::a_watcher_hears_of_every_server,
-    outbox::an_item_is_stored_once_and_a_gap_is_not_acknowledged,
+    outbox::an_item_is_stored_once_and_what_was_left_out_is_not_waited_for,
     outbox::the_last_report_is_the_one_with_the_highest_number,
     outbox::many_servers_in_one_transaction,
     outbox::history_is_bounded,

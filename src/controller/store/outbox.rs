@@ -1,8 +1,8 @@
 //! What agents report: the last report of each server, and a bounded history of outcomes and events.
 //!
-//! An agent numbers the items of its durable outbox 1, 2, 3 …; it may send one again, or out of order. An item is
-//! stored once, by server id and number. What is acknowledged is the highest number below which nothing is missing:
-//! the agent may forget up to there.
+//! An agent numbers the items of its durable outbox upwards and sends them in that order, again after each new
+//! connection. It may leave numbers out: of a long absence it keeps the newest reports only. An item is stored once,
+//! by server id and number. What is acknowledged is the highest number stored: the agent may forget up to there.
 
 use std::collections::BTreeMap;
 
@@ -283,16 +283,11 @@ async fn advance(
     sent: &BTreeMap<&Name, Sent<'_>>,
     now: Timestamp,
 ) -> Result<BTreeMap<Name, u64>, StoreError> {
-    let mut acknowledged: BTreeMap<Name, u64> =
-        cursors.iter().map(|(name, cursor)| (name.clone(), cursor.acknowledged)).collect();
+    let highest = |name: &Name| sent[name].items.last_key_value().map_or(0, |(sequence, _)| *sequence);
+    let acknowledged: BTreeMap<Name, u64> =
+        cursors.iter().map(|(name, cursor)| (name.clone(), cursor.acknowledged.max(highest(name)))).collect();
     let cursors: Vec<(&Name, &Cursor)> = cursors.iter().collect();
     for batch in cursors.chunks(BATCH) {
-        for (name, sequence) in waiting(change, batch).await? {
-            let cursor = acknowledged.entry(name).or_default();
-            if sequence == *cursor + 1 {
-                *cursor = sequence;
-            }
-        }
         let moved: Vec<Moved> = batch
             .iter()
             .map(|(name, cursor)| Moved {
@@ -306,26 +301,6 @@ async fn advance(
         forget_old(change, &moved).await?;
     }
     Ok(acknowledged)
-}
-
-/// What is stored above the cursors, in order. What waits above a gap counts too: it may just have been closed.
-///
-/// CROSS JOIN has SQLite go from the few cursors to their items by index; it would go through all items otherwise.
-async fn waiting(change: &mut Change<'_>, batch: &[(&Name, &Cursor)]) -> Result<Vec<(Name, u64)>, StoreError> {
-    let query = format!(
-        "WITH cursors (name, id, acknowledged) AS (VALUES {})
-         SELECT cursors.name AS name, items.sequence AS sequence FROM cursors CROSS JOIN items
-         WHERE items.server_id = cursors.id AND items.sequence > cursors.acknowledged
-         ORDER BY cursors.name, items.sequence",
-        row::values(batch.len(), 3)
-    );
-    let mut query = sqlx::query(AssertSqlSafe(query));
-    for (name, cursor) in batch {
-        let acknowledged = stored("the sequence of an outbox item", cursor.acknowledged)?;
-        query = query.bind(name.as_str()).bind(cursor.id.to_string()).bind(acknowledged);
-    }
-    let rows = query.fetch_all(change.connection()).await.during(DOING)?;
-    rows.iter().map(|row| Ok((row.parsed("name")?, row.number("sequence")?))).collect::<Result<_, _>>().during(DOING)
 }
 
 async fn write_cursors(change: &mut Change<'_>, batch: &[Moved<'_>], now: Timestamp) -> Result<(), StoreError> {
