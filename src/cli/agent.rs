@@ -6,16 +6,19 @@ use anyhow::Context;
 use clap::Subcommand;
 use tokio::net::UnixStream;
 
+use super::client::Controller;
 use super::progress::Terminal;
 use super::{Exit, print};
 use crate::agent::door::{self, Reply, Request};
 use crate::agent::enrolment::{self, Joined};
 use crate::agent::reconcile::{Agent, AgentError};
 use crate::agent::{Ledger, daemon, real};
+use crate::controller::api::types::{ServerDocument, ServerPlan};
 use crate::engine::Events;
 use crate::model::Name;
 use crate::model::report::ErrorReport;
 use crate::wire::JoinToken;
+use crate::wire::message::Planned;
 
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
@@ -28,6 +31,11 @@ pub enum AgentCommand {
     Plan {
         /// The document; without it, the one accepted last
         file: Option<PathBuf>,
+        /// Of another server, through its controller
+        #[arg(long, value_name = "NAME", requires = "file")]
+        server: Option<Name>,
+        #[command(flatten)]
+        controller: Controller,
     },
     /// Accept a document and bring the server to it
     Apply {
@@ -36,6 +44,11 @@ pub enum AgentCommand {
         /// List also what needed no change
         #[arg(long, short)]
         verbose: bool,
+        /// On another server, through its controller
+        #[arg(long, value_name = "NAME", requires = "file")]
+        server: Option<Name>,
+        #[command(flatten)]
+        controller: Controller,
     },
     /// Tell what runs, in which version, since when, and what failed
     Status,
@@ -77,6 +90,15 @@ pub fn run(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<Ex
 }
 
 async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<Exit> {
+    let command = match command {
+        AgentCommand::Plan { file: Some(file), server: Some(server), controller } => {
+            return remote(Remote::Plan, &controller, &server, &file, json).await;
+        }
+        AgentCommand::Apply { file: Some(file), server: Some(server), controller, .. } => {
+            return remote(Remote::Apply, &controller, &server, &file, json).await;
+        }
+        here => here,
+    };
     let terminal = Arc::new(Terminal::new());
     let agent = match real::agent(Path::new("/"), state) {
         Ok(agent) => agent,
@@ -98,8 +120,8 @@ async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<E
             }
             Ok(Exit::Converged)
         }
-        AgentCommand::Plan { file } => plan(&agent, file, json).await,
-        AgentCommand::Apply { file, verbose } => {
+        AgentCommand::Plan { file, .. } => plan(&agent, file, json).await,
+        AgentCommand::Apply { file, verbose, .. } => {
             let request = match file {
                 Some(file) => match read(&file) {
                     Ok((file, text)) => Request::Apply { file, text },
@@ -137,6 +159,50 @@ async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<E
         AgentCommand::Logs { instance, lines, follow } => logs(&agent, &instance, lines, follow).await,
         AgentCommand::Join { token_file } => join(&agent, &token_file, json).await,
         AgentCommand::Run => daemon::run(agent).await.map(|()| Exit::Converged).map_err(Into::into),
+    }
+}
+
+/// What is asked of another server's agent.
+#[derive(Clone, Copy)]
+enum Remote {
+    Plan,
+    Apply,
+}
+
+/// Through the controller, which signs and pushes: this machine need not be a server of the fleet.
+async fn remote(act: Remote, controller: &Controller, server: &Name, file: &Path, json: bool) -> anyhow::Result<Exit> {
+    let body = match read(file) {
+        Ok((file, text)) => ServerDocument { file, text },
+        Err(error) => return told(&error.report(), json),
+    };
+    match act {
+        Remote::Apply => {
+            let path = format!("/v1/servers/{server}/document");
+            match super::fleet::follow(controller, "PUT", &path, &body, json).await? {
+                Ok(exit) => Ok(exit),
+                Err(error) => error.tell(json),
+            }
+        }
+        Remote::Plan => {
+            let plan: ServerPlan =
+                match controller.ask("POST", &format!("/v1/servers/{server}/plan"), Some(&body)).await {
+                    Ok(plan) => plan,
+                    Err(error) => return error.tell(json),
+                };
+            if json {
+                print::json(&plan)?;
+            } else {
+                super::fleet::show_server_plan(server, &plan)?;
+            }
+            Ok(match &plan {
+                ServerPlan::Planned { planned: Planned::Preview { preview } } if preview.is_empty() => Exit::Converged,
+                ServerPlan::Planned { planned: Planned::Refused { .. } } => Exit::BadInput,
+                ServerPlan::Planned { planned: Planned::Failed { .. } } | ServerPlan::Unknown { .. } => {
+                    Exit::Unexpected
+                }
+                ServerPlan::Planned { .. } => Exit::NotConverged,
+            })
+        }
     }
 }
 

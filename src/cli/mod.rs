@@ -2,13 +2,18 @@
 
 mod agent;
 mod catalog;
+mod client;
+mod controller;
 mod directory;
 mod exit;
 mod fleet;
+mod fleet_words;
 mod link;
 mod manual;
 mod print;
+mod privilege;
 mod progress;
+mod rollout;
 
 use std::path::PathBuf;
 
@@ -46,8 +51,9 @@ enum Command {
     #[command(subcommand)]
     Agent(agent::AgentCommand),
     /// Bring all servers of a fleet to their desired state
-    #[command(subcommand)]
-    Fleet(fleet::FleetCommand),
+    Fleet(fleet::FleetArgs),
+    /// Hold a fleet's desired state, and let its servers in
+    Controller(controller::ControllerArgs),
     /// The connection of this server to its controller
     #[command(subcommand, hide = true)]
     Link(link::LinkCommand),
@@ -81,6 +87,7 @@ pub fn main() -> Exit {
         Command::Link(command) => link::run(command),
         Command::Catalog(command) => catalog::run(&command, cli.json),
         Command::Fleet(command) => fleet::run(command, cli.json),
+        Command::Controller(command) => controller::run(command, cli.json),
         Command::Schema { fleet: false } => print::json(&crate::model::document::schema()).map(|()| Exit::Converged),
         Command::Schema { fleet: true } => {
             print::json(&crate::controller::compose::schemas()).map(|()| Exit::Converged)

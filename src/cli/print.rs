@@ -23,11 +23,11 @@ macro_rules! tell {
 }
 pub(super) use tell;
 
-const GOOD: Style = AnsiColor::Green.on_default();
-const BAD: Style = AnsiColor::Red.on_default().bold();
-const WARN: Style = AnsiColor::Yellow.on_default();
-const DIM: Style = Style::new().dimmed();
-const BOLD: Style = Style::new().bold();
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(super) const WARN: Style = AnsiColor::Yellow.on_default();
+pub(super) const DIM: Style = Style::new().dimmed();
+pub(super) const BOLD: Style = Style::new().bold();
 
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_vec_pretty(value)?;
@@ -65,6 +65,11 @@ pub fn problems(problems: &[Problem]) {
     }
     let count = problems.len();
     tell!("{count} problem{} found, nothing was changed", if count == 1 { "" } else { "s" });
+}
+
+/// Of what follows it, on standard output.
+pub fn heading(text: &str) -> anyhow::Result<()> {
+    raw(format!("{BOLD}{text}{BOLD:#}\n").as_bytes())
 }
 
 /// What is no problem here, and may be one on a server.

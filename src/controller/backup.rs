@@ -75,7 +75,9 @@ fn put_together(archive: &Path, database: &Path, home: &Path) -> std::io::Result
 
 /// Makes `home` the controller of the backup. Keys that are there stay if they are the same, and are an error if
 /// not; the database is replaced, after the copy was found sound. Refused while a controller runs.
-pub async fn restore(backup: &Path, url: &StoreUrl, home: &Path) -> Result<(), BackupError> {
+///
+/// `file` is the open backup: who restores may not be who may open it. `backup` only names it.
+pub async fn restore(file: File, backup: &Path, url: &StoreUrl, home: &Path) -> Result<(), BackupError> {
     let read = |error| BackupError::Read(backup.to_owned(), error);
     let directory = home.join(keys::DIRECTORY);
     std::fs::DirBuilder::new()
@@ -84,7 +86,7 @@ pub async fn restore(backup: &Path, url: &StoreUrl, home: &Path) -> Result<(), B
         .create(&directory)
         .map_err(|error| BackupError::Write(directory.clone(), error))?;
     let copy = home.join(".restore.db");
-    let taken = take_apart(File::open(backup).map_err(read)?, &copy).map_err(read)?;
+    let taken = take_apart(file, &copy).map_err(read)?;
     let done = match taken {
         Ok(found) => put_back(&found, &directory, &copy, url).await,
         Err(why) => Err(BackupError::NotOurs { path: backup.to_owned(), why }),

@@ -14,7 +14,9 @@ pub mod hub;
 mod inbox;
 pub mod init;
 pub mod keys;
+pub mod newcomers;
 pub mod push;
+pub mod run;
 mod session;
 pub mod store;
 
@@ -53,7 +55,18 @@ impl Controller {
         now: fn() -> jiff::Timestamp,
         random: fn(&mut [u8]),
     ) -> Self {
-        let instance = new_id(now(), random);
+        Self::of_instance(new_id(now(), random), store, keys, fleet, addresses, (now, random))
+    }
+
+    /// With the name its process had before: what was connected to it then is known not to be now.
+    pub fn of_instance(
+        instance: uuid::Uuid,
+        store: Store,
+        keys: Keys,
+        fleet: store::Fleet,
+        addresses: Vec<String>,
+        (now, random): (fn() -> jiff::Timestamp, fn(&mut [u8])),
+    ) -> Self {
         let inbox = Inbox::start(store.clone(), instance, now);
         let (hub, agent_life) = (Hub::default(), authority::AGENT_LIFE);
         Self { store, keys, hub, inbox, fleet, addresses, instance, agent_life, now, random }

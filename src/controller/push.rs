@@ -65,6 +65,14 @@ impl Controller {
         Ok(Pushed { marks: put.marks, unchanged, revision: put.revision })
     }
 
+    /// Gives a server a document whatever it had before: what was signed for an earlier enrolment is of no use to
+    /// it.
+    pub async fn push_anew(&self, server: &Name, text: String, by: &By) -> Result<Pushed, PushError> {
+        let new = NewDocuments { texts: BTreeMap::from([(server.clone(), text)]), revision: None };
+        let put = self.store.put_documents(&new, by, |unsigned| self.sign(unsigned)).await?;
+        Ok(Pushed { marks: put.marks, ..Pushed::default() })
+    }
+
     fn sign(&self, unsigned: &Unsigned<'_>) -> Vec<u8> {
         let payload = Payload {
             purpose: Purpose::Document,

@@ -18,6 +18,8 @@ use crate::model::{Digest, Name};
 pub const AGENT: &[u8] = b"socle-agent/1";
 /// ALPN protocol of the one enrolment call.
 pub const ENROL: &[u8] = b"socle-enrol/1";
+/// ALPN protocol of the operators' API.
+pub const HTTP: &[u8] = b"http/1.1";
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -121,13 +123,22 @@ pub fn agent_config(
 
 /// For a server that knows no more of its controller than the pin of its authority.
 pub fn enrol_config(pin: [u8; 32]) -> Result<ClientConfig, TlsError> {
+    pinned_config(pin, ENROL)
+}
+
+/// For an operator's program, which knows the same.
+pub fn operators_config(pin: [u8; 32]) -> Result<ClientConfig, TlsError> {
+    pinned_config(pin, HTTP)
+}
+
+fn pinned_config(pin: [u8; 32], protocol: &[u8]) -> Result<ClientConfig, TlsError> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Unusable)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Pinned { pin, provider: provider() }))
         .with_no_client_auth();
-    config.alpn_protocols = vec![ENROL.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
 
@@ -157,13 +168,29 @@ pub fn controller_enrol_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, TlsError> {
+    anonymous_config(chain, key, ENROL)
+}
+
+/// For the operators' API: who asks says so by a token.
+pub fn operators_server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, TlsError> {
+    anonymous_config(chain, key, HTTP)
+}
+
+fn anonymous_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    protocol: &[u8],
+) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Unusable)?
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(TlsError::Unusable)?;
-    config.alpn_protocols = vec![ENROL.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.send_tls13_tickets = 0;
     Ok(config)
 }

@@ -107,9 +107,13 @@ impl Failure {
             Failure::JoinToken(JoinTokenError::Unknown(_)) => "api.not-found",
             Failure::Backup(_) => "controller.backup",
             Failure::Tls(_) => "controller.keys",
-            Failure::Store(_) | Failure::Put(PutError::Store(_)) | Failure::JoinToken(JoinTokenError::Store(_)) => {
-                "controller.store"
-            }
+            Failure::Store(error)
+            | Failure::Put(PutError::Store(error))
+            | Failure::JoinToken(JoinTokenError::Store(error)) => match error {
+                StoreError::Banned(_) => "server.banned",
+                StoreError::NoSuchServer(_) => "api.not-found",
+                _ => "controller.store",
+            },
         }
     }
 
@@ -148,6 +152,7 @@ impl Failure {
 fn of_store(error: &StoreError) -> StatusCode {
     match error {
         StoreError::NoSuchServer(_) => StatusCode::NOT_FOUND,
+        StoreError::Banned(_) => StatusCode::CONFLICT,
         error if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

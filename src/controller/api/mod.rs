@@ -30,6 +30,9 @@ pub mod status;
 mod tokens;
 pub mod types;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,6 +42,7 @@ use axum::http::Method;
 pub use auth::{LocalPeer, new_token};
 pub use error::Failure;
 pub use openapi::description;
+pub use rollout::Patience;
 pub use route::Route;
 
 use super::Controller;
@@ -56,6 +60,7 @@ pub struct App {
     /// The script a blank server runs, and the repository it installs from if not its own.
     pub bootstrap_url: Option<String>,
     pub repository: Option<String>,
+    pub patience: Patience,
 }
 
 /// Every route.

@@ -20,12 +20,24 @@ use crate::model::report::Report;
 
 /// Lines that wait for a slow watcher. The push does not wait for it; its task does.
 const WAITING: usize = 256;
-/// A connection that ended may come back within this time.
-const BACK_WITHIN: Duration = Duration::from_secs(15);
-/// The longest that is watched: a first installation with large downloads takes minutes.
-const WATCHED: Duration = Duration::from_secs(3600);
-/// How often servers that other controllers hold are looked up.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a watcher waits for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// A connection that ended may come back within this time.
+    pub back_within: Duration,
+    /// The longest that is watched: a first installation with large downloads takes minutes.
+    pub watched: Duration,
+    /// How often servers that other controllers hold are looked up.
+    pub look_every: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let [back_within, watched, look_every] = [15, 3600, 2].map(Duration::from_secs);
+        Self { back_within, watched, look_every }
+    }
+}
 
 /// What was pushed, before anything was heard.
 pub(super) struct Push {
@@ -73,8 +85,9 @@ impl Following {
             self.waiting.insert(server, Waiting { mark, accepted: false, gone: None });
         }
         self.look(true).await?;
-        let end = Instant::now() + WATCHED;
-        let mut tick = tokio::time::interval(LOOK_EVERY);
+        let patience = self.app.patience;
+        let end = Instant::now() + patience.watched;
+        let mut tick = tokio::time::interval(patience.look_every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.waiting.is_empty() {
             // Each arm is cancel-safe: news or a tick is taken whole or not at all.
@@ -201,7 +214,8 @@ impl Following {
     }
 
     async fn give_up_the_gone(&mut self) -> Result<(), NobodyWatches> {
-        let lost = |waiting: &Waiting| waiting.gone.is_some_and(|since| since.elapsed() >= BACK_WITHIN);
+        let back_within = self.app.patience.back_within;
+        let lost = |waiting: &Waiting| waiting.gone.is_some_and(|since| since.elapsed() >= back_within);
         let lost: Vec<Name> = self.waiting.iter().filter(|(_, w)| lost(w)).map(|(name, _)| name.clone()).collect();
         for server in lost {
             self.settle(server, Outcome::Gone).await?;

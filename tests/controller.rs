@@ -1,0 +1,284 @@
+//! A controller as its owner meets it: the program, its service as a process, its doors. Servers of a fleet are in
+//! `tests/fleet` and `tests/e2e`.
+#![expect(clippy::disallowed_methods, reason = "tests write files and run programs")]
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Program, Stdio};
+use std::time::Duration;
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::{contains, is_empty};
+use serde_json::Value;
+
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// `socle controller …`, of this home.
+    fn controller(&self) -> Command {
+        let mut command = self.socle("controller");
+        command.arg("--home").arg(self.path("home")).arg("--config").arg(self.path("controller.toml"));
+        command
+    }
+
+    fn fleet(&self) -> Command {
+        self.socle("fleet")
+    }
+
+    fn socle(&self, group: &str) -> Command {
+        let mut command = Command::cargo_bin("socle").unwrap();
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("NO_COLOR");
+        command.arg(group).arg("--socket").arg(self.path("api.sock"));
+        command
+    }
+
+    fn init(&self) -> String {
+        let args = ["init", "--fleet", "sol", "--host", "localhost", "--host", "127.0.0.1", "--bootstrap-url", ""];
+        said(self.controller().args(args))
+    }
+
+    /// Starts the service and waits until it says that it is ready.
+    fn start(&self) -> Service {
+        let ready = self.path("ready");
+        let _ = std::fs::remove_file(&ready);
+        let notify = UnixDatagram::bind(&ready).unwrap();
+        notify.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let child = Program::new(assert_cmd::cargo::cargo_bin("socle"))
+            .args(["controller", "--home"])
+            .arg(self.path("home"))
+            .arg("--config")
+            .arg(self.path("controller.toml"))
+            .arg("run")
+            .env("NOTIFY_SOCKET", &ready)
+            .env("RUNTIME_DIRECTORY", self.0.path())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(self.path("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let service = Service(child);
+        let mut message = [0; 64];
+        let length = notify.recv(&mut message).unwrap_or_else(|error| {
+            panic!("{error}: {}", std::fs::read_to_string(self.path("log")).unwrap());
+        });
+        assert_eq!(&message[..length], b"READY=1\n");
+        service
+    }
+}
+
+struct Service(Child);
+
+impl Service {
+    /// As systemd ends it.
+    fn stop(mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.0.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn said(command: &mut Command) -> String {
+    String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
+}
+
+fn json(command: &mut Command) -> Value {
+    serde_json::from_str(&said(command.arg("--json"))).unwrap()
+}
+
+fn private(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_fleet_is_made_once() {
+    let home = Home::new();
+    let said = home.init();
+    assert!(said.contains("servers dial localhost:7443 127.0.0.1:7443"), "{said}");
+    assert!(said.contains("fingerprint of its authority: sha256:"), "{said}");
+    assert!(said.contains("keep safe") && said.contains("home/keys"), "{said}");
+    let again = ["init", "--fleet", "sol", "--host", "localhost"];
+    home.controller().args(again).assert().code(2).stderr(contains("already holds the fleet `sol`"));
+    let other = Home::new();
+    other.controller().arg("init").write_stdin("").assert().code(2).stderr(contains("nobody to ask"));
+    let bad = ["init", "--fleet", "sol", "--host", "a b"];
+    other.controller().args(bad).assert().code(2).stderr(contains("neither a host name nor an address"));
+    assert!(!other.path("home/controller.db").exists(), "what is refused makes nothing");
+}
+
+#[test]
+fn without_a_controller_there_is_a_next_step() {
+    let home = Home::new();
+    for command in [&["status"][..], &["history"], &["diff"], &["plan", "examples/fleet"], &["apply", "examples/fleet"]]
+    {
+        home.fleet()
+            .args(command)
+            .assert()
+            .code(1)
+            .stdout(is_empty())
+            .stderr(contains("systemctl status socle-controller"));
+    }
+    home.controller().arg("run").assert().code(1).stderr(contains("socle controller init"));
+}
+
+#[test]
+fn a_controller_serves_its_operators() {
+    let home = Home::new();
+    home.init();
+    let port = free_port();
+    std::fs::write(
+        home.path("controller.toml"),
+        format!("listen = \"127.0.0.1:0\"\napi_listen = \"127.0.0.1:{port}\"\n"),
+    )
+    .unwrap();
+    let service = home.start();
+
+    // Nothing yet, and what to do.
+    let status = said(&mut home.fleet().arg("status"));
+    assert!(
+        status.contains("nothing was applied yet") && status.contains("socle controller server add NAME"),
+        "{status}"
+    );
+
+    // A server is invited: the line on standard output, the rest beside it.
+    let add = home.controller().args(["server", "add", "ks1"]).assert().success().stderr(contains("once, until"));
+    let line = String::from_utf8(add.get_output().stdout.clone()).unwrap();
+    assert!(
+        line.starts_with("printf '%s\\n' socle1_") && line.ends_with("| socle agent join --token-file -\n"),
+        "{line}"
+    );
+    let tokens = json(home.controller().args(["token", "list"]));
+    assert_eq!((&tokens[0]["server"], &tokens[0]["state"]), (&"ks1".into(), &"open".into()));
+    let id = tokens[0]["id"].as_str().unwrap();
+    assert_eq!(said(home.controller().args(["token", "revoke", id])), "done\n");
+    assert!(said(home.controller().args(["token", "list"])).contains("revoked"));
+    home.controller()
+        .args(["token", "revoke", "../servers"])
+        .assert()
+        .code(2)
+        .stderr(contains("there is no join token"));
+
+    // A fleet is applied, although nobody has enrolled.
+    home.fleet().args(["plan", "examples/fleet"]).assert().code(3).stdout(contains("blog: added: wordpress 6.8.7"));
+    let apply = home.fleet().args(["apply", "examples/fleet", "-m", "the beginning"]).assert().code(0);
+    apply.stderr(contains("revision 1 is stored").and(contains("ks1: has not enrolled")));
+    home.fleet()
+        .args(["apply", "examples/fleet", "--expect", "0"])
+        .assert()
+        .code(2)
+        .stderr(contains("revision 1 was applied meanwhile"));
+    let history = said(&mut home.fleet().arg("history"));
+    assert!(history.starts_with("revision 1 by uid:") && history.contains(": the beginning"), "{history}");
+    assert!(said(&mut home.fleet().arg("diff")).contains("wiki: added: mediawiki"));
+    home.fleet().args(["diff", "1", "7"]).assert().code(2).stderr(contains("there is no revision `7`"));
+    let status = home.fleet().arg("status").assert().code(3);
+    status.stdout(contains("ks2").and(contains("not enrolled")).and(contains("socle controller server add ks2")));
+
+    // What is wrong is told where the user has it.
+    let bad = home.path("bad");
+    std::fs::create_dir_all(bad.join("servers")).unwrap();
+    std::fs::write(bad.join("fleet.toml"), "schema = 1\nname = \"sol\"\n").unwrap();
+    std::fs::write(bad.join("servers/ks1.toml"), "[pakages]\n").unwrap();
+    let place = format!("{}:1:2: `pakages`", bad.join("servers/ks1.toml").display());
+    home.fleet().arg("apply").arg(&bad).assert().code(2).stdout(is_empty()).stderr(contains(place));
+
+    // One server's document, through the controller.
+    let remote = ["apply", "--server", "ks1", "examples/static.toml"];
+    home.socle_agent()
+        .args(remote)
+        .arg("--socket")
+        .arg(home.path("api.sock"))
+        .assert()
+        .code(2)
+        .stderr(contains("there is no server `ks1`"));
+
+    // Operators from elsewhere.
+    let made = json(home.controller().args(["api-token", "add", "ci", "--scope", "read"]));
+    let token = home.path("token");
+    private(&token, made["token"].as_str().unwrap());
+    let url = format!("https://localhost:{port}");
+    let certificate = home.path("home/keys/authority.pem");
+    let remote = |file: &Path| {
+        let mut command = home.fleet();
+        command.args(["status", "--json", "--controller", &url, "--api-token-file"]).arg(file);
+        command
+    };
+    let told: Value = {
+        let out = remote(&token).arg("--authority").arg(&certificate).assert().code(3).get_output().stdout.clone();
+        serde_json::from_slice(&out).unwrap()
+    };
+    assert_eq!(told["fleet"], "sol");
+    remote(&token).assert().code(2).stderr(contains("--fingerprint"));
+    let other = format!("sha256:{}", "0".repeat(64));
+    remote(&token)
+        .args(["--fingerprint", &other])
+        .assert()
+        .code(1)
+        .stderr(contains("does not show that it is the controller"));
+    let mut apply = home.fleet();
+    apply.args(["apply", "examples/fleet", "--controller", &url, "--api-token-file"]).arg(&token);
+    apply
+        .arg("--authority")
+        .arg(&certificate)
+        .assert()
+        .code(2)
+        .stderr(contains("needs write").and(contains("--scope write")));
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
+    remote(&token).arg("--authority").arg(&certificate).assert().code(2).stderr(contains("chmod 600"));
+    private(&token, made["token"].as_str().unwrap());
+    said(home.controller().args(["api-token", "revoke", made["id"].as_str().unwrap()]));
+    remote(&token).arg("--authority").arg(&certificate).assert().code(2);
+    let audit = said(home.controller().arg("audit"));
+    for what in ["api-token.revoke", "documents.put", "join-token.create", "fleet.create"] {
+        assert!(audit.contains(what), "{audit}");
+    }
+
+    // A backup is a secret, and makes another machine this controller.
+    let file = home.path("backup.tar");
+    home.controller().arg("backup").arg(&file).assert().success().stderr(contains("keep it secret"));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    home.controller().arg("restore").arg(&file).assert().code(1).stderr(contains("systemctl stop socle-controller"));
+    service.stop();
+    let new = Home::new();
+    new.controller().arg("restore").arg(home.path("token")).assert().code(1);
+    assert!(said(new.controller().arg("restore").arg(&file)).starts_with("restored\n"));
+    std::fs::write(new.path("controller.toml"), "listen = \"127.0.0.1:0\"\n").unwrap();
+    let service = new.start();
+    assert!(said(&mut new.fleet().arg("history")).contains("the beginning"));
+    service.stop();
+}
+
+impl Home {
+    fn socle_agent(&self) -> Command {
+        let mut command = Command::cargo_bin("socle").unwrap();
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("NO_COLOR").arg("agent");
+        command
+    }
+}
+
+#[test]
+fn the_description_is_the_published_one() {
+    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/openapi.json");
+    assert_eq!(said(Home::new().controller().arg("openapi")), std::fs::read_to_string(published).unwrap());
+}
