@@ -38,9 +38,9 @@ pub struct Controller {
     /// The certificate of the controller's authority (PEM)
     #[arg(long, value_name = "FILE", global = true)]
     authority: Option<PathBuf>,
-    /// The controller's local socket
-    #[arg(long, hide = true, default_value = listen::SOCKET, global = true)]
-    socket: PathBuf,
+    /// The controller's local socket; `None`: the one of the service.
+    #[arg(skip)]
+    socket: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +137,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
 impl Controller {
+    /// With another local socket than the service's.
+    pub fn on_socket(self, socket: Option<PathBuf>) -> Self {
+        Self { socket, ..self }
+    }
+
     /// One JSON value.
     pub async fn ask<T: DeserializeOwned>(
         &self,
@@ -198,8 +203,9 @@ impl Controller {
         let body = body.map(|body| serde_json::to_vec(body).expect("a request is plain data")).unwrap_or_default();
         let response = match &self.controller {
             None => {
-                let failed = |error| ClientError::Socket(self.socket.clone(), error);
-                let stream = UnixStream::connect(&self.socket).await.map_err(failed)?;
+                let socket = self.socket.as_deref().unwrap_or(Path::new(listen::SOCKET));
+                let failed = |error| ClientError::Socket(socket.to_owned(), error);
+                let stream = UnixStream::connect(socket).await.map_err(failed)?;
                 exchange(stream, request.header("host", "localhost"), body).await?
             }
             Some(url) => {

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::client::Controller;
-use super::{Exit, fleet_words, print, privilege};
+use super::{Exit, Places, fleet_words, print, privilege};
 use crate::agent::real;
 use crate::controller::api::types::{
     AlarmName, AuditView, Invitation, JoinTokenView, MadeToken, NewServer, NewToken, Nothing, ServerView, TokenView,
@@ -27,12 +27,6 @@ use crate::model::Name;
 pub struct ControllerArgs {
     #[command(flatten)]
     controller: Controller,
-    /// The controller's directory
-    #[arg(long, hide = true, global = true, default_value = "/var/lib/socle-controller")]
-    home: PathBuf,
-    /// The controller's configuration
-    #[arg(long, hide = true, global = true, default_value = "/etc/socle/controller.toml")]
-    config: PathBuf,
     #[command(subcommand)]
     command: ControllerCommand,
 }
@@ -131,13 +125,15 @@ pub enum ApiTokenCommand {
     Revoke { id: String },
 }
 
-pub fn run(args: ControllerArgs, json: bool) -> anyhow::Result<Exit> {
-    let ControllerArgs { controller, home, config, command } = args;
+pub fn run(args: ControllerArgs, places: Places, json: bool) -> anyhow::Result<Exit> {
+    let ControllerArgs { controller, command } = args;
+    let Places { home, config, socket, .. } = places;
+    let controller = controller.on_socket(socket.clone());
     match command {
         ControllerCommand::Init { fleet, hosts, port, bootstrap_url } => {
             initialise(Asked { fleet, hosts, port, bootstrap_url }, &home, &config, json)
         }
-        ControllerCommand::Run => serve(home, &config),
+        ControllerCommand::Run => serve(home, &config, socket.unwrap_or_else(runtime_socket)),
         ControllerCommand::Restore { file } => restore(&file, &home, &config, json),
         ControllerCommand::Openapi => print::json(&api::description()).map(|()| Exit::Converged),
         command => runtime()?.block_on(ask(&controller, command, json)),
@@ -251,7 +247,7 @@ fn question<T>(text: &str, default: &str, read: impl Fn(&str) -> Result<T, Strin
     }
 }
 
-fn serve(home: PathBuf, config: &Path) -> anyhow::Result<Exit> {
+fn serve(home: PathBuf, config: &Path, socket: PathBuf) -> anyhow::Result<Exit> {
     crate::telemetry::init(std::env::var_os("JOURNAL_STREAM").is_some(), None);
     let config = Config::load(config)?;
     let catalog = match real::catalog(Path::new("/")) {
@@ -262,7 +258,6 @@ fn serve(home: PathBuf, config: &Path) -> anyhow::Result<Exit> {
         }
         Err(error) => return Err(error.into()),
     };
-    let socket = socket();
     let service = Service { home, socket, config, catalog, now: real::now, random: real::random };
     runtime()?.block_on(async {
         let stop = stopping().context("cannot watch for signals")?;
@@ -279,7 +274,7 @@ fn serve(home: PathBuf, config: &Path) -> anyhow::Result<Exit> {
 }
 
 /// systemd.exec(5), `RuntimeDirectory=`.
-fn socket() -> PathBuf {
+fn runtime_socket() -> PathBuf {
     match std::env::var_os("RUNTIME_DIRECTORY") {
         Some(directory) => PathBuf::from(directory).join("api.sock"),
         None => PathBuf::from(listen::SOCKET),
