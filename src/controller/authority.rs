@@ -189,10 +189,10 @@ mod tests {
 
         let mut authority_like = CertificateParams::default();
         authority_like.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        if let Ok(csr) = authority_like.serialize_request(&key) {
-            if let Ok(certificate) = issue(&authority, csr.der()) {
-                assert_eq!(signed(&plain), signed(&certificate));
-            }
+        if let Ok(csr) = authority_like.serialize_request(&key)
+            && let Ok(certificate) = issue(&authority, csr.der())
+        {
+            assert_eq!(signed(&plain), signed(&certificate));
         }
         for kind in [&rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
             let other = KeyPair::generate_for(kind).unwrap();

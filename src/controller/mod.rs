@@ -27,6 +27,11 @@ use inbox::Inbox;
 use keys::Keys;
 use store::Store;
 
+/// What time it is.
+pub type Clock = fn() -> jiff::Timestamp;
+/// Fills a buffer with unpredictable bytes.
+pub type Random = fn(&mut [u8]);
+
 /// Everything the controller works with. Time and randomness come from outside.
 pub struct Controller {
     pub store: Store,
@@ -65,7 +70,7 @@ impl Controller {
         keys: Keys,
         fleet: store::Fleet,
         addresses: Vec<String>,
-        (now, random): (fn() -> jiff::Timestamp, fn(&mut [u8])),
+        (now, random): (Clock, Random),
     ) -> Self {
         let inbox = Inbox::start(store.clone(), instance, now);
         let (hub, agent_life) = (Hub::default(), authority::AGENT_LIFE);

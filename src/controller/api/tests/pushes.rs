@@ -80,7 +80,7 @@ async fn play(controller: &Arc<Controller>, server: &str, play: Play) {
                     tell(What::Progress(Event::Planned { steps: 1 }));
                     if play == Play::Goes {
                         assert!(controller.hub.leave(&name, seat.number));
-                        controller.store.disconnected(&[name.clone()], controller.instance, now()).await.unwrap();
+                        controller.store.disconnected(std::slice::from_ref(&name), controller.instance, now()).await.unwrap();
                         return;
                     }
                     let converged = play == Play::Converges;
