@@ -27,11 +27,6 @@ use inbox::Inbox;
 use keys::Keys;
 use store::Store;
 
-/// What time it is.
-pub type Clock = fn() -> jiff::Timestamp;
-/// Fills a buffer with unpredictable bytes.
-pub type Random = fn(&mut [u8]);
-
 /// Everything the controller works with. Time and randomness come from outside.
 pub struct Controller {
     pub store: Store,
@@ -60,7 +55,7 @@ impl Controller {
         now: fn() -> jiff::Timestamp,
         random: fn(&mut [u8]),
     ) -> Self {
-        Self::of_instance(new_id(now(), random), store, keys, fleet, addresses, (now, random))
+        Self::of_instance(new_id(now(), random), store, keys, fleet, addresses, now, random)
     }
 
     /// With the name its process had before: what was connected to it then is known not to be now.
@@ -70,7 +65,8 @@ impl Controller {
         keys: Keys,
         fleet: store::Fleet,
         addresses: Vec<String>,
-        (now, random): (Clock, Random),
+        now: fn() -> jiff::Timestamp,
+        random: fn(&mut [u8]),
     ) -> Self {
         let inbox = Inbox::start(store.clone(), instance, now);
         let (hub, agent_life) = (Hub::default(), authority::AGENT_LIFE);

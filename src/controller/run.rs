@@ -123,7 +123,7 @@ async fn open(
     let keys = Keys::load(&home.join(keys::DIRECTORY))?;
     let instance = instance(home, now, random)?;
     store.forget_connections(instance).await?;
-    Ok(Controller::of_instance(instance, store, keys, fleet, addresses, (now, random)))
+    Ok(Controller::of_instance(instance, store, keys, fleet, addresses, now, random))
 }
 
 /// The name of this controller among those that share a database. It stays the same over restarts, so that what
