@@ -129,7 +129,8 @@ fn say(line: &str) {
 /// Resident memory in KiB and CPU time in ms of this process (proc(5)).
 fn usage() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().split_whitespace().next().unwrap();
+    let resident =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().split_whitespace().next().unwrap();
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();
     let ms = |time: nix::sys::time::TimeVal| time.tv_sec() * 1000 + time.tv_usec() / 1000;
     format!("{resident} {}", ms(usage.user_time()) + ms(usage.system_time()))

@@ -118,9 +118,9 @@ fn is_news(digest: Digest, own: Option<(Mark, Digest)>, server: Option<&Server>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::PublicKey;
     use crate::model::Generation;
     use crate::model::fleet::Position;
+    use crate::wire::PublicKey;
 
     fn mark(generation: u64) -> Mark {
         Mark { epoch: 0, generation: Generation(generation) }
