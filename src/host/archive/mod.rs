@@ -158,7 +158,10 @@ impl Archives for UnpackChild {
         let terms = Terms { from: user, to: 0, links: Links::Inside, entries: limits.entries };
         blocking(move || settle::settle(&directory, &terms).map_err(ChildError::Settle)).await?;
         let Tally { entries, files, bytes } = tally;
-        tracing::debug!(entries, files, bytes, ?notes, "archive unpacked");
+        tracing::debug!(entries, files, bytes, "archive unpacked");
+        if !notes.is_empty() {
+            tracing::warn!(?notes, "an archive was unpacked under a weaker confinement");
+        }
         Ok(())
     }
 }
