@@ -10,7 +10,7 @@
 //! parent (root): stage 0700, given to user 65533 -> starts itself as `internal-unpack`, archive as standard input
 //! child: drops every power (confine) -> sniffs, reads strictly (format, tar, pax, zip), writes below the stage
 //!        (stage, name) -> one line of JSON
-//! parent: waits, at most its time limit -> looks at everything, gives it to root, syncs (settle)
+//! parent: waits, at most its time limit -> looks at everything, gives it to root (settle)
 //! ```
 //!
 //! # Rejected
@@ -216,7 +216,7 @@ impl From<ChildError> for PortError {
             ChildError::Prepare(..) | ChildError::NotEmpty(_) => ("archive.stage", None, true),
             ChildError::Start(_) | ChildError::Silent(_) => ("archive.child", None, true),
             ChildError::Time(_) => ("archive.timeout", None, true),
-            ChildError::Settle(SettleError::Io { .. } | SettleError::Sync(_)) => ("archive.settle", None, true),
+            ChildError::Settle(SettleError::Io { .. }) => ("archive.settle", None, true),
             ChildError::Settle(_) => ("archive.refused", None, false),
         };
         let mut port = PortError::new(code, error.to_string());
