@@ -115,7 +115,9 @@ impl Link {
         *lock(&self.0.out) = Some(sender.clone());
         let version = env!("CARGO_PKG_VERSION").to_owned();
         writer.send(&FromAgent::Hello { version, position: agent.position()? }).await?;
-        let mut sent = send_outbox(agent, &mut writer, 0).await?;
+        // What waits is sent when the controller has said up to where it has everything.
+        let mut sent = 0;
+        let mut told = false;
         loop {
             tokio::select! {
                 message = reader.next() => match message? {
@@ -132,7 +134,13 @@ impl Link {
                         });
                     }
                     ToAgent::Stored { sequence } => {
-                        agent.outbox().stored(sequence)?;
+                        let outbox = agent.outbox();
+                        if outbox.is_behind(sequence)? {
+                            outbox.resume(sequence, &agent.lock("socle agent run")?)?;
+                            sent = sequence;
+                        }
+                        outbox.stored(sequence)?;
+                        told = true;
                         sent = send_outbox(agent, &mut writer, sent.max(sequence)).await?;
                     }
                     ToAgent::Welcome | ToAgent::Certificate { .. } | ToAgent::Ping | ToAgent::Bye { .. } => {
@@ -140,7 +148,7 @@ impl Link {
                     }
                 },
                 message = out.recv() => writer.send(&message.ok_or(LinkError::Replaced)?).await?,
-                () = self.0.outbox.notified() => sent = send_outbox(agent, &mut writer, sent).await?,
+                () = self.0.outbox.notified(), if told => sent = send_outbox(agent, &mut writer, sent).await?,
             }
         }
     }

@@ -76,6 +76,31 @@ impl Outbox {
         Ok(())
     }
 
+    /// Numbers what waits from after `sequence` on, if it was numbered from an earlier state of this server: a
+    /// disk put back from a copy would number new items like old ones, and they would be taken for those.
+    pub fn resume(&self, sequence: u64, _lock: &durable::HostLock) -> Result<(), OutboxError> {
+        if self.last()? >= sequence {
+            return Ok(());
+        }
+        let waiting = self.after(0, usize::MAX)?;
+        let last = sequence + waiting.len() as u64;
+        // From the last one: whatever interrupts, no number is there twice and none is lost.
+        for (index, item) in waiting.into_iter().enumerate().rev() {
+            let sequence = sequence + 1 + index as u64;
+            let old = self.path(item.sequence);
+            let kept = serde_json::to_vec(&OutboxItem { sequence, ..item }).expect("an item is plain data");
+            durable::write(&self.path(sequence), &kept, 0o600).map_err(OutboxError::Keep)?;
+            durable::remove(&old).map_err(OutboxError::Keep)?;
+        }
+        let bytes = serde_json::to_vec(&Last { sequence: last }).expect("a number is plain data");
+        durable::write(&self.directory.join("last"), &bytes, 0o600).map_err(OutboxError::Keep)
+    }
+
+    /// Whether the controller has stored more than was ever numbered here.
+    pub fn is_behind(&self, sequence: u64) -> Result<bool, OutboxError> {
+        Ok(self.last()? < sequence)
+    }
+
     fn make_room(&self, waiting: &[u64]) -> Result<(), OutboxError> {
         if waiting.len() < MAX_REPORTS.min(MAX_ALARMS) {
             return Ok(());
@@ -185,6 +210,21 @@ mod tests {
         let kept = sequences(&outbox);
         assert_eq!((kept.len(), kept[0]), (MAX_REPORTS + 1, 1));
         assert_eq!(*kept.last().unwrap(), MAX_REPORTS as u64 + 11);
+    }
+
+    #[test]
+    fn a_disk_put_back_from_a_copy_numbers_on_where_the_controller_is() {
+        let (_state, lock, outbox) = outbox();
+        for code in ["a", "b"] {
+            outbox.put(alarm(code), jiff::Timestamp::UNIX_EPOCH, &lock).unwrap();
+        }
+        outbox.resume(2, &lock).unwrap();
+        assert_eq!(sequences(&outbox), [1, 2], "nothing was put back");
+        outbox.resume(7, &lock).unwrap();
+        assert_eq!(sequences(&outbox), [8, 9]);
+        assert_eq!(outbox.after(8, 1).unwrap()[0].item, alarm("b"));
+        outbox.put(alarm("c"), jiff::Timestamp::UNIX_EPOCH, &lock).unwrap();
+        assert_eq!(sequences(&outbox), [8, 9, 10]);
     }
 
     #[test]

@@ -40,6 +40,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HANDSHAKES: usize = 256;
 /// Enrolment calls at once. More are dropped: they come again.
 const CALLS: usize = 16;
+/// How often a controller says that it lives.
+const ALIVE: Duration = Duration::from_secs(20);
 /// The controller's own certificate is made anew this often.
 const FRESH: Duration = Duration::from_secs(86_400);
 
@@ -101,10 +103,14 @@ pub async fn open(
             () = accept(listener, port.clone()) => {}
             () = wake(watch, &port.controller) => {}
             () = stay_fresh(&port) => {}
+            () = say_alive(&port.controller) => {}
             () = stop.cancelled() => {}
         }
         for server in port.controller.hub.connected() {
             port.controller.hub.cut(&server);
+        }
+        if let Err(error) = port.controller.store.forget_connections(port.controller.instance).await {
+            tracing::warn!("{}", ErrorReport::of("store", &error, error.hint()));
         }
     };
     Ok((address, serving))
@@ -186,14 +192,8 @@ async fn somebody_may_enrol(controller: &Controller) -> Result<bool, StoreError>
     if controller.store.live_join_tokens(now).await? > 0 {
         return Ok(true);
     }
-    let expired = |server: super::store::Server| {
-        server.state == super::store::ServerState::Enrolled
-            // A server judges by its own clock, which may be a day or two ahead.
-            && server.certificate.is_none_or(|certificate| {
-                certificate.not_after.duration_since(now) < jiff::SignedDuration::from_hours(72)
-            })
-    };
-    Ok(controller.store.servers().await?.into_iter().any(expired))
+    // A server judges by its own clock, which may be a day or two ahead.
+    controller.store.may_recover(now.saturating_add(jiff::SignedDuration::from_hours(72)).unwrap_or(now)).await
 }
 
 /// Sessions hear of new documents, whichever controller put them.
@@ -203,6 +203,18 @@ async fn wake(mut watch: super::store::Watch, controller: &Controller) {
             Changed::Server(server) => controller.hub.wake(&server),
             Changed::Everything => controller.hub.wake_all(),
         }
+    }
+}
+
+/// So that another controller on the database knows which connections are of the past.
+async fn say_alive(controller: &Controller) {
+    let lost_after = jiff::SignedDuration::try_from(3 * ALIVE).expect("a minute is a duration");
+    loop {
+        let now = (controller.now)();
+        if let Err(error) = controller.store.keep_alive(controller.instance, now, lost_after).await {
+            tracing::warn!("{}", ErrorReport::of("store", &error, error.hint()));
+        }
+        tokio::time::sleep(ALIVE).await;
     }
 }
 

@@ -12,7 +12,7 @@ use super::Controller;
 use super::authority::AuthorityError;
 use super::hub::{Question, Seat, What};
 use super::inbox::{Entry, NotStored};
-use super::store::{By, Certificate, Greeting, ItemBody, OutboxItem, Received, ServerState, StoreError};
+use super::store::{By, Certificate, Greeting, ItemBody, OutboxItem, Received, Server, ServerState, StoreError};
 use crate::model::fleet::{Mark, Position};
 use crate::model::report::{ErrorReport, Status};
 use crate::wire::envelope::{Envelope, EnvelopeError};
@@ -93,7 +93,7 @@ async fn serve<S: AsyncRead + Unpin>(
     reader: &mut Reader<S, FromAgent>,
     out: &mpsc::Sender<ToAgent>,
 ) -> Result<(), SessionError> {
-    may_come_in(controller, peer).await?;
+    let known = may_come_in(controller, peer).await?;
     let hello = timeout(HELLO, reader.next()).await.map_err(|_| SessionError::NoHello)??;
     let FromAgent::Hello { version, position } = hello else { return Err(SessionError::NoHello) };
     let seat = controller.hub.join(&peer.server);
@@ -101,7 +101,7 @@ async fn serve<S: AsyncRead + Unpin>(
     let greeting = Greeting { server: peer.server.clone(), agent_version: version, position: position.clone() };
     let greeted = controller.inbox.put(Entry::Greeting(greeting)).await.map_err(SessionError::from);
     let ended = match greeted {
-        Ok(()) => Session::new(controller, peer, out, position).run(seat, reader).await,
+        Ok(()) => Session::new(controller, peer, out, position).run(seat, reader, known.acknowledged).await,
         Err(error) => Err(error),
     };
     if controller.hub.leave(&peer.server, number) {
@@ -111,14 +111,13 @@ async fn serve<S: AsyncRead + Unpin>(
 }
 
 /// Asked of the store at every connection: a ban counts at once, whatever the certificate says.
-async fn may_come_in(controller: &Controller, peer: &Peer) -> Result<(), SessionError> {
-    let known = controller.store.server(&peer.server).await?;
-    let may = known.is_some_and(|server| {
+async fn may_come_in(controller: &Controller, peer: &Peer) -> Result<Server, SessionError> {
+    let known = controller.store.server(&peer.server).await?.filter(|server| {
         server.state == ServerState::Enrolled
             && server.identity.id() == peer.identity
             && peer.fleet == controller.fleet.id
     });
-    if may { Ok(()) } else { Err(SessionError::NotEnrolled(peer.server.clone())) }
+    known.ok_or_else(|| SessionError::NotEnrolled(peer.server.clone()))
 }
 
 struct Session<'a> {
@@ -141,8 +140,11 @@ impl<'a> Session<'a> {
         mut self,
         mut seat: Seat,
         reader: &mut Reader<S, FromAgent>,
+        stored: u64,
     ) -> Result<(), SessionError> {
         self.say(ToAgent::Welcome)?;
+        // An agent that was set back to an earlier state would number its news like old ones.
+        self.say(ToAgent::Stored { sequence: stored })?;
         self.send_newest().await?;
         let mut heard = Instant::now();
         let mut ping = heard + PING;

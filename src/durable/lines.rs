@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{DurableError, read, sync_parent};
 
-/// A file of lines that only grows. Each line is on disk when [`Appender::append`] returns.
+/// A file of lines that only grows.
 pub struct Appender {
     file: File,
     path: PathBuf,
@@ -25,14 +25,19 @@ impl Appender {
         Ok(Self { file, path: path.to_owned() })
     }
 
-    /// `line` must not contain a line break.
+    /// The line is on disk when this returns, and all before it. `line` must not contain a line break.
     pub fn append(&mut self, line: &str) -> Result<(), DurableError> {
+        self.write(line)?;
+        self.file.sync_data().map_err(|error| DurableError::Sync(self.path.clone(), error))
+    }
+
+    /// The line outlives this process, but a power cut only after the next [`Appender::append`].
+    pub fn write(&mut self, line: &str) -> Result<(), DurableError> {
         debug_assert!(!line.contains('\n'));
         let mut bytes = Vec::with_capacity(line.len() + 1);
         bytes.extend_from_slice(line.as_bytes());
         bytes.push(b'\n');
-        self.file.write_all(&bytes).map_err(|error| DurableError::Write(self.path.clone(), error))?;
-        self.file.sync_data().map_err(|error| DurableError::Sync(self.path.clone(), error))
+        self.file.write_all(&bytes).map_err(|error| DurableError::Write(self.path.clone(), error))
     }
 }
 

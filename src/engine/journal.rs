@@ -1,4 +1,5 @@
-//! What a pass started and finished, on disk before each effect.
+//! What a pass started and finished. That a step was started is on disk before its effect; that it finished
+//! goes there with the next step: without that word it is taken for interrupted, and looked at anyway.
 //!
 //! Never replayed: recovery observes and plans again. The journal only tells what was in flight when
 //! something was interrupted. One file a pass; the previous one is kept.
@@ -24,6 +25,10 @@ pub enum Entry {
 
 pub struct Journal {
     file: Appender,
+}
+
+fn line(entry: &Entry) -> String {
+    serde_json::to_string(entry).expect("an entry is plain data")
 }
 
 impl Journal {
@@ -55,7 +60,7 @@ impl Journal {
     }
 
     pub fn finished(&mut self, step: usize, outcome: Finished) -> Result<(), DurableError> {
-        self.append(&Entry::Finished { step, outcome })
+        self.file.write(&line(&Entry::Finished { step, outcome }))
     }
 
     pub fn closed(&mut self, converged: bool) -> Result<(), DurableError> {
@@ -63,8 +68,7 @@ impl Journal {
     }
 
     fn append(&mut self, entry: &Entry) -> Result<(), DurableError> {
-        let line = serde_json::to_string(entry).expect("an entry is plain data");
-        self.file.append(&line)
+        self.file.append(&line(entry))
     }
 
     /// What the last pass had started and not finished when it was interrupted.

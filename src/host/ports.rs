@@ -233,7 +233,7 @@ impl Default for ArchiveLimits {
 pub trait Archives: Send + Sync {
     /// Unpacks into the empty directory `stage`, dropping `strip` leading components. Regular files,
     /// directories and symbolic links only, all inside. Afterwards everything belongs to root,
-    /// 0755 or 0644, and is fsynced.
+    /// 0755 or 0644. It is on disk only when the caller brings it there.
     async fn unpack(&self, archive: &Path, stage: &Path, strip: u32, limits: &ArchiveLimits) -> PortResult<()>;
 }
 

@@ -168,7 +168,7 @@ fn calls(scene: Scene, names: &str) -> Vec<Moment> {
         .collect()
 }
 
-/// The journal alone uses fdatasync, once an entry.
+/// The journal alone uses fdatasync, once before each step.
 fn killed_at_journal_entries(scene: Scene) {
     let entries = calls(scene, "fdatasync");
     sweep(scene, &entries, |machine, entry| {

@@ -31,7 +31,8 @@ fn repairs_drift_and_comes_back_after_a_reboot() {
     wait_for("the edited file is put back", MINUTE, || (machine.read(config) == right).then_some(()));
 
     machine.run(&["systemctl", "kill", "--signal=SIGKILL", "socle-blog-php.service"]).expect(0);
-    machine.run(&["systemctl", "stop", "socle-blog-php.service"]).expect(0);
+    // Its own start may be faster: then it cancels this.
+    machine.run(&["systemctl", "stop", "socle-blog-php.service"]);
     wait_for("the stopped unit runs again", MINUTE, || (machine.get(BLOG, "/").0 == 200).then_some(()));
 
     machine.shut_down();

@@ -30,7 +30,7 @@ fn two_instances_do_not_see_each_other() {
 }
 
 /// The units that we ship, and the highest exposure that each may have, times ten. The files say what is counted.
-const SHIPPED: [(&str, u32); 3] = [("socle-agent", 42), ("socle-link", 15), ("socle-controller", 15)];
+const SHIPPED: [(&str, u32); 3] = [("socle-agent", 43), ("socle-link", 15), ("socle-controller", 15)];
 
 /// `systemd-analyze security` of every generated and every shipped unit, by the rules of this machine's systemd.
 fn exposure(image: &str) {

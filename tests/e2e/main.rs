@@ -7,6 +7,7 @@ mod apt;
 mod bootstrap;
 mod daemon;
 mod faults;
+mod fleet;
 #[cfg(feature = "testing")]
 mod inside;
 mod isolation;

@@ -74,6 +74,8 @@ fn lives(image: &str) {
     let applied = machine.socle(&["agent", "apply", "/root/blog.toml"]);
     assert_eq!(applied.code, 0, "{}\n{}", applied.stdout, applied.stderr);
     assert_eq!(machine.get(BLOG, "/").0, 200);
+    let journal = machine.run(&["journalctl", "-u", AGENT, "--no-pager"]).stdout;
+    assert!(!journal.contains("weaker confinement"), "the sandbox is in the way of another: {journal}");
 
     let before = main_pid(&machine);
     served.trust(&machine, "two");

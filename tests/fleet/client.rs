@@ -24,6 +24,8 @@ pub struct Client {
     pub reader: Reader<ReadHalf<Stream>, ToAgent>,
     pub writer: Writer<WriteHalf<Stream>, FromAgent>,
     pub membership: Membership,
+    /// What the controller had when it was greeted.
+    pub stored: u64,
 }
 
 pub async fn dial(world: &World, config: ClientConfig) -> std::io::Result<Stream> {
@@ -38,7 +40,7 @@ impl Client {
         let config = tls::agent_config(identity.authority(), identity.certificate(), identity.tls_key()).unwrap();
         let (read, write) = tokio::io::split(dial(world, config).await?);
         let membership = Membership::load(&machine.path()).unwrap().unwrap();
-        Ok(Self { reader: Reader::new(read, MAX_BYTES), writer: Writer::new(write, MAX_BYTES), membership })
+        Ok(Self { reader: Reader::new(read, MAX_BYTES), writer: Writer::new(write, MAX_BYTES), membership, stored: 0 })
     }
 
     /// Connects and says where it stands.
@@ -46,6 +48,8 @@ impl Client {
         let mut client = Self::connect(world, machine).await.unwrap();
         client.say(FromAgent::Hello { version: "test".to_owned(), position }).await;
         assert_eq!(client.hear().await, ToAgent::Welcome);
+        let ToAgent::Stored { sequence } = client.hear().await else { panic!("not told what is stored") };
+        client.stored = sequence;
         client
     }
 

@@ -116,6 +116,7 @@ async fn what_is_acknowledged_is_stored_also_over_a_restart() {
     assert_eq!(world.alarms().await, ["disk.full"]);
     // Its answer was lost: said again, it is not stored again.
     let mut client = Client::hello(&world, &machine, None).await;
+    assert_eq!(client.stored, 2);
     client.say(FromAgent::Outbox { items }).await;
     assert_eq!(client.hear().await, ToAgent::Stored { sequence: 2 });
     assert_eq!(world.controller.store.history(&name("ks1"), 100).await.unwrap().len(), 2);

@@ -307,7 +307,7 @@ up() {
     while :; do "$@"; [ $? = 133 ] || exit; done' lab-$n "$run/$n" \
     systemd-nspawn --quiet --settings=no --register=no --keep-unit --machine="$n" --directory="$root" --link-journal=no \
       --resolv-conf=off --timezone=off --console=pipe --kill-signal=SIGRTMIN+3 --network-namespace-path="/run/netns/$LAB_ID-$n" \
-      --capability=CAP_NET_ADMIN,CAP_BPF,CAP_PERFMON --system-call-filter="bpf @keyring" \
+      --capability=CAP_NET_ADMIN,CAP_BPF,CAP_PERFMON --system-call-filter="bpf @keyring landlock_create_ruleset landlock_add_rule landlock_restrict_self" \
       --bind-ro="$run/lab-init:/run/lab-init" ${LAB_NSPAWN_ARGS:-} /run/lab-init </dev/null >"$run/$n/console" 2>&1 8>&- 9>&-
   b=$(( $(date +%s) + LAB_TIMEOUT ))
   while :; do

@@ -48,6 +48,7 @@ impl Standing {
             std::cmp::Ordering::Greater if local => Standing::LocalBranch,
             std::cmp::Ordering::Greater => Standing::Ahead,
             std::cmp::Ordering::Less => Standing::Behind,
+            std::cmp::Ordering::Equal if position.digest != digest && local => Standing::LocalBranch,
             std::cmp::Ordering::Equal if position.digest != digest => Standing::Conflict,
             std::cmp::Ordering::Equal => brought_about(position, report),
         }

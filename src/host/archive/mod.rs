@@ -10,7 +10,7 @@
 //! parent (root): stage 0700, given to user 65533 -> starts itself as `internal-unpack`, archive as standard input
 //! child: drops every power (confine) -> sniffs, reads strictly (format, tar, pax, zip), writes below the stage
 //!        (stage, name) -> one line of JSON
-//! parent: waits, at most its time limit -> looks at everything, gives it to root, syncs (settle)
+//! parent: waits, at most its time limit -> looks at everything, gives it to root (settle)
 //! ```
 //!
 //! # Rejected
@@ -158,7 +158,10 @@ impl Archives for UnpackChild {
         let terms = Terms { from: user, to: 0, links: Links::Inside, entries: limits.entries };
         blocking(move || settle::settle(&directory, &terms).map_err(ChildError::Settle)).await?;
         let Tally { entries, files, bytes } = tally;
-        tracing::debug!(entries, files, bytes, ?notes, "archive unpacked");
+        tracing::debug!(entries, files, bytes, "archive unpacked");
+        if !notes.is_empty() {
+            tracing::warn!(?notes, "an archive was unpacked under a weaker confinement");
+        }
         Ok(())
     }
 }
@@ -213,7 +216,7 @@ impl From<ChildError> for PortError {
             ChildError::Prepare(..) | ChildError::NotEmpty(_) => ("archive.stage", None, true),
             ChildError::Start(_) | ChildError::Silent(_) => ("archive.child", None, true),
             ChildError::Time(_) => ("archive.timeout", None, true),
-            ChildError::Settle(SettleError::Io { .. } | SettleError::Sync(_)) => ("archive.settle", None, true),
+            ChildError::Settle(SettleError::Io { .. }) => ("archive.settle", None, true),
             ChildError::Settle(_) => ("archive.refused", None, false),
         };
         let mut port = PortError::new(code, error.to_string());

@@ -1,5 +1,5 @@
-//! Takes over a tree that an unprivileged process wrote: looks at all of it, gives it to root with
-//! plain modes, and brings it to disk. Nothing the process said is believed.
+//! Takes over a tree that an unprivileged process wrote: looks at all of it and gives it to root with
+//! plain modes. Nothing the process said is believed.
 
 use std::collections::HashSet;
 use std::io;
@@ -28,8 +28,6 @@ pub enum SettleError {
     TooBig(u64),
     #[error("`{0}` has a name that no archive may have")]
     Name(String),
-    #[error("cannot bring the tree to disk")]
-    Sync(#[source] io::Error),
 }
 
 /// Which symbolic links may be in the tree.
@@ -53,19 +51,14 @@ pub struct Terms {
 }
 
 /// Everything below `root`, and `root` itself, belongs to `terms.to` afterwards, directories 0755,
-/// files 0755 if executable and 0644 if not, and is on disk.
+/// files 0755 if executable and 0644 if not. Bringing it to disk is left to who gives it its name.
 ///
 /// Assumes that no process of `terms.from` runs any more; what one could have changed meanwhile is
 /// caught by opening every file without following links and changing only what is open.
-///
-/// One syncfs(2) instead of an fsync(2) for each file: it waits for exactly the same writes, in one
-/// sweep, and (since Linux 5.8) reports the errors of all of them. Ten thousand small files take
-/// seconds less.
 pub fn settle(root: &OwnedFd, terms: &Terms) -> Result<(), SettleError> {
     let mut walk = Walk { terms, left: terms.entries, given: HashSet::new() };
     walk.directory(root, "", 0)?;
-    give(root, terms.to, 0o755).map_err(|source| io_error("", source))?;
-    rustix::fs::syncfs(root).map_err(|error| SettleError::Sync(error.into()))
+    give(root, terms.to, 0o755).map_err(|source| io_error("", source))
 }
 
 struct Walk<'a> {

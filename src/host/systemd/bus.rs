@@ -119,13 +119,13 @@ pub(super) async fn connect() -> Result<Connection, Error> {
     zbus::connection::Builder::system()?.method_timeout(ANSWER).build().await
 }
 
-/// The signals of this interface and name from systemd. They fall silent when systemd comes
+/// The signals of this interface and name from systemd; `below` a path, those with this first argument. They fall silent when systemd comes
 /// back under another address of the bus.
 pub(super) async fn signals(
     connection: &Connection,
     interface: &'static str,
     member: &'static str,
-    below: Option<&'static str>,
+    below: Option<(&'static str, &'static str)>,
 ) -> Result<MessageStream, Error> {
     match ManagerProxy::new(connection).await?.subscribe().await {
         Ok(()) => {}
@@ -140,8 +140,8 @@ pub(super) async fn signals(
         .sender(systemd.into_inner())?
         .interface(interface)?
         .member(member)?;
-    if let Some(below) = below {
-        rule = rule.path_namespace(below)?;
+    if let Some((path, first_argument)) = below {
+        rule = rule.path_namespace(path)?.arg(0, first_argument)?;
     }
     MessageStream::for_match_rule(rule.build(), connection, Some(QUEUE)).await
 }

@@ -67,7 +67,7 @@ async fn listen(connection: &Connection, tell: &mpsc::Sender<String>, again: boo
     // First: an address that changes after it was asked for is noticed.
     let mut owners = DBusProxy::new(connection).await?.receive_name_owner_changed_with_args(&[(0, SERVICE)]).await?;
     let mut signals =
-        bus::signals(connection, "org.freedesktop.DBus.Properties", "PropertiesChanged", Some(UNITS)).await?;
+        bus::signals(connection, "org.freedesktop.DBus.Properties", "PropertiesChanged", Some((UNITS, UNIT))).await?;
     // A unit that stops and is needed by nobody is dropped without a word about its new state.
     let mut removed = bus::signals(connection, MANAGER, "UnitRemoved", None).await?;
     let mut last = BTreeMap::new();

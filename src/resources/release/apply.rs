@@ -130,8 +130,7 @@ async fn fetch(
     let (id, spec) = (id.clone(), spec.clone());
     blocking(move || {
         links::make(&stage, &spec.links).map_err(ReleaseError::Link)?;
-        let tree = tree::digest(&stage).map_err(|error| ReleaseError::Read(stage.clone(), error))?;
-        let marker = Marker { spec, sha256, tree: Some(tree) };
+        let marker = Marker { spec, sha256, tree: Some(finish(&stage)?) };
         commit(&places, &id, &stage, &marker)?;
         remove_file(&download)
     })
@@ -207,12 +206,25 @@ fn store(from: &Path, stage: &Path, file: &str) -> Result<(), ReleaseError> {
         .map_err(|error| ReleaseError::Prepare(to, error))
 }
 
+/// Brings the stage to disk; its digest, taken meanwhile.
+///
+/// One syncfs(2) instead of an fsync(2) for each file: it waits for exactly the same writes, in one
+/// sweep, and (since Linux 5.8) reports the errors of all of them. Ten thousand small files take
+/// seconds less.
+fn finish(stage: &Path) -> Result<Digest, ReleaseError> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(stage, fs::Permissions::from_mode(0o755)).map_err(ReleaseError::Sync)?;
+    let directory = File::open(stage).map_err(ReleaseError::Sync)?;
+    std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| rustix::fs::syncfs(&directory));
+        let digest = tree::digest(stage).map_err(|error| ReleaseError::Read(stage.to_owned(), error));
+        syncing.join().expect("a system call does not panic").map_err(|error| ReleaseError::Sync(error.into()))?;
+        digest
+    })
+}
+
 /// Everything is on disk before the release has its name, and its marker too.
 fn commit(places: &Places, id: &ReleaseId, stage: &Path, marker: &Marker) -> Result<(), ReleaseError> {
-    use std::os::unix::fs::PermissionsExt;
-    let sync = |error| ReleaseError::Sync(error);
-    fs::set_permissions(stage, fs::Permissions::from_mode(0o755)).map_err(sync)?;
-    File::open(stage).and_then(|stage| Ok(rustix::fs::syncfs(stage)?)).map_err(sync)?;
     let release = places.release(id);
     if release.symlink_metadata().is_ok() {
         // A directory of this name without a marker is not a release we made. It becomes a left-over.

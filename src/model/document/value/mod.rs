@@ -61,7 +61,7 @@ pub(super) fn service_name(text: &str) -> Result<Name, Wrong> {
 fn not_our_own(name: Name) -> Result<Name, Wrong> {
     const OWN: [&str; 6] = ["agent", "apt", "backup", "controller", "door", "link"];
     let own = |role: &&str| name.as_str() == *role || name.as_str().starts_with(&format!("{role}-"));
-    if OWN.iter().any(|role| own(role)) {
+    if OWN.iter().any(own) {
         let wrong = Wrong::new(format!("the name `{name}` is kept for socle's own units"));
         return Err(wrong.hint("choose another name"));
     }

@@ -1,0 +1,217 @@
+//! A controller and two servers from blank machines, by the commands of the README; and what happens to them.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::machine::{Done, Machine, project, wait_for};
+use crate::repository::Served;
+
+const LONG: Duration = Duration::from_secs(300);
+const SOON: Duration = Duration::from_secs(60);
+
+struct Fleet {
+    controller: Machine,
+    served: Served,
+}
+
+impl Fleet {
+    /// `apt install socle-controller`, `socle controller init`.
+    fn new() -> Self {
+        let controller = Machine::blank("base-trixie");
+        controller.lab("localapt", &[]);
+        let served = Served::to(&controller);
+        served.trust(&controller, "one");
+        let repository = served.repository("one");
+        controller.write("/etc/socle/controller.toml", &format!("repository = \"{repository}\"\n"));
+        let install =
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"];
+        controller.run(&[&install[..], &["socle-controller"]].concat()).expect(0);
+        let host = format!("{}.lab.test", controller.name());
+        let bootstrap = format!("{repository}/bootstrap.sh");
+        let init = ["controller", "init", "--fleet", "sol", "--host", &host, "--bootstrap-url", &bootstrap];
+        let said = controller.socle(&init).expect(0);
+        assert!(said.contains("keep safe"), "{said}");
+        controller.run(&["systemctl", "start", "socle-controller"]).expect(0);
+        Self { controller, served }
+    }
+
+    /// A blank server, and the line that `server add` prints pasted into its shell. How long that took.
+    fn server(&self, name: &str) -> (Machine, Duration) {
+        let machine = Machine::blank("web-trixie");
+        machine.lab("localapt", &[]);
+        machine.run(&["apt-get", "update", "-qq"]).expect(0);
+        machine.lab("push", &[project().join("tests/lab/agent.toml").to_str().unwrap(), "/etc/socle/agent.toml"]);
+        let line = self.controller.socle(&["controller", "server", "add", name]).expect(0);
+        machine.write("/root/line", &line);
+        let begun = std::time::Instant::now();
+        let pasted = machine.run(&["bash", "/root/line"]);
+        assert_eq!(pasted.code, 0, "{}{}", pasted.stdout, pasted.stderr);
+        wait_for("the server is connected", SOON, || self.server_status(name)["connected"].as_bool().filter(|c| *c));
+        (machine, begun.elapsed())
+    }
+
+    fn socle(&self, args: &[&str]) -> Done {
+        self.controller.socle(args)
+    }
+
+    fn status(&self) -> Value {
+        self.socle(&["fleet", "status", "--json"]).json()
+    }
+
+    fn server_status(&self, name: &str) -> Value {
+        let status = self.status();
+        let servers = status["servers"].as_array().cloned().unwrap_or_default();
+        servers.into_iter().find(|server| server["server"] == name).unwrap_or(Value::Null)
+    }
+
+    /// A fleet's directory on the controller.
+    fn write(&self, files: &[(&str, &str)]) {
+        for (path, text) in files {
+            self.controller.write(&format!("/root/fleet/{path}"), text);
+        }
+    }
+
+    /// As wanted, says the controller.
+    #[track_caller]
+    fn converges(&self, limit: Duration) {
+        wait_for("the fleet is as wanted", limit, || self.socle(&["fleet", "status"]).ok());
+    }
+}
+
+fn file(text: &str) -> String {
+    format!("[files.\"/etc/motd\"]\ncontent = \"{text}\\n\"\n")
+}
+
+/// What a newcomer does, in the README's order, and the smallest association's controller beside a server.
+#[test]
+fn three_machines_from_blank_to_two_sites() {
+    let fleet = Fleet::new();
+    let (ks1, took) = fleet.server("ks1");
+    eprintln!("from the pasted line to connected: {:.1} s", took.as_secs_f64());
+    let (ks2, _) = fleet.server("ks2");
+    for machine in [&ks1, &ks2] {
+        let left = machine.run(&["grep", "-rlE", "socle1_[A-Za-z0-9_-]{50}", "/etc", "/var", "/run", "/home", "/tmp"]);
+        assert_eq!(left.stdout, "", "the token is left behind");
+    }
+    for directory in ["", "servers", "instances", "members"] {
+        for entry in std::fs::read_dir(project().join("examples/fleet").join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                let name = format!("{directory}/{}", path.file_name().unwrap().to_str().unwrap());
+                fleet.write(&[(name.trim_start_matches('/'), &std::fs::read_to_string(&path).unwrap())]);
+            }
+        }
+    }
+    fleet.socle(&["fleet", "check", "/root/fleet"]).expect(0);
+    let plan = fleet.socle(&["fleet", "plan", "/root/fleet"]);
+    assert_eq!(plan.code, 3, "{}{}", plan.stdout, plan.stderr);
+    assert!(plan.stdout.contains("download"), "as the servers computed it: {}", plan.stdout);
+    let apply = fleet.socle(&["fleet", "apply", "/root/fleet", "-m", "the beginning"]);
+    assert_eq!(apply.code, 0, "{}{}", apply.stdout, apply.stderr);
+    assert_eq!(ks1.get("blog.example.org", "/").0, 200);
+    assert_eq!(ks2.get("wiki.example.org", "/").0, 200);
+    fleet.socle(&["fleet", "status"]).expect(0);
+    let again = fleet.socle(&["fleet", "apply", "/root/fleet"]);
+    assert_eq!(again.code, 0, "{}{}", again.stdout, again.stderr);
+    let history = fleet.socle(&["fleet", "history"]).expect(0);
+    assert!(history.contains("the beginning"), "{history}");
+
+    // Remotely through the controller, and without it; both stream the report.
+    fleet.controller.write("/root/one.toml", &format!("schema = 1\n{}", file("by the controller")));
+    let through = fleet.socle(&["agent", "apply", "--server", "ks2", "/root/one.toml"]);
+    assert_eq!(through.code, 0, "{}{}", through.stdout, through.stderr);
+    assert_eq!(ks2.read("/etc/motd"), "by the controller\n");
+    ks2.write("/root/two.toml", &format!("schema = 1\n{}", file("by hand")));
+    let local = ks2.run(&["sh", "-c", "socle agent apply - </root/two.toml"]);
+    assert_eq!(local.code, 0, "{}{}", local.stdout, local.stderr);
+    assert!(local.stdout.contains("motd") || local.stderr.contains("motd"), "{}{}", local.stdout, local.stderr);
+    assert_eq!(ks2.read("/etc/motd"), "by hand\n");
+    wait_for("the local change is told", SOON, || {
+        let status = fleet.socle(&["fleet", "status"]);
+        (status.code == 3 && status.stdout.contains("local")).then_some(())
+    });
+    fleet.socle(&["fleet", "apply", "/root/fleet"]).expect(0);
+    assert_eq!(ks2.get("wiki.example.org", "/").0, 200);
+    fleet.converges(SOON);
+    drop(fleet.served);
+}
+
+/// Who is cut off, killed or away when something is pushed gets it in the end; nobody waits for it.
+#[test]
+fn a_push_survives_what_happens_to_it() {
+    let fleet = Fleet::new();
+    let (ks1, _) = fleet.server("ks1");
+    let (ks2, _) = fleet.server("ks2");
+    let push = |round: &str| {
+        let (one, two) = (file(&format!("one {round}")), file(&format!("two {round}")));
+        fleet.write(&[
+            ("fleet.toml", "schema = 1\nname = \"sol\"\n"),
+            ("servers/ks1.toml", &one),
+            ("servers/ks2.toml", &two),
+        ]);
+        fleet.socle(&["fleet", "apply", "/root/fleet", "-m", round])
+    };
+    let there = |machine: &Machine, text: &str| {
+        wait_for(text, LONG, || (machine.read("/etc/motd") == format!("{text}\n")).then_some(()));
+    };
+    assert_eq!(push("first").code, 0);
+    there(&ks1, "one first");
+    there(&ks2, "two first");
+
+    // The link of one is cut: the other is not held back, and the absent one is said to be so.
+    ks1.cut();
+    let pushed = push("cut");
+    assert_eq!(pushed.code, 3, "{}{}", pushed.stdout, pushed.stderr);
+    there(&ks2, "two cut");
+    assert_eq!(ks1.read("/etc/motd"), "one first\n");
+    wait_for("its absence is told", LONG, || fleet.server_status("ks1")["connected"].as_bool().filter(|c| !c));
+    ks1.heal();
+    there(&ks1, "one cut");
+    fleet.converges(LONG);
+
+    // The controller is killed in the middle of a push.
+    let kill = ["systemctl", "kill", "-s", "KILL", "socle-controller"];
+    let mut applying = fleet.controller.start(&["socle", "fleet", "apply", "/root/fleet", "-m", "the same"]);
+    fleet.controller.run(&kill).expect(0);
+    applying.wait().unwrap();
+    wait_for("the controller is back", SOON, || fleet.socle(&["fleet", "status"]).stdout.contains("ks1").then_some(()));
+    wait_for("the push is taken", SOON, || (push("killed").code == 0).then_some(()));
+    there(&ks1, "one killed");
+    there(&ks2, "two killed");
+
+    // The agent of one is killed as it begins, and the link of the other.
+    fleet.write(&[("servers/ks1.toml", &file("one again")), ("servers/ks2.toml", &file("two again"))]);
+    let mut applying = fleet.controller.start(&["socle", "fleet", "apply", "/root/fleet"]);
+    ks1.run(&["systemctl", "kill", "-s", "KILL", "socle-agent"]).expect(0);
+    ks2.run(&["systemctl", "kill", "-s", "KILL", "socle-link"]).expect(0);
+    applying.wait().unwrap();
+    there(&ks1, "one again");
+    there(&ks2, "two again");
+
+    // The controller's database is put back to an earlier one: nobody goes back with it.
+    fleet.socle(&["controller", "backup", "/root/backup"]).expect(0);
+    assert_eq!(push("forgotten").code, 0);
+    there(&ks1, "one forgotten");
+    fleet.controller.run(&["systemctl", "stop", "socle-controller"]).expect(0);
+    fleet.controller.run(&["rm", "-rf", "/var/lib/socle-controller"]).expect(0);
+    fleet.socle(&["controller", "restore", "/root/backup"]).expect(0);
+    fleet.controller.run(&["systemctl", "start", "socle-controller"]).expect(0);
+    wait_for("both are back", LONG, || {
+        let both = ["ks1", "ks2"].map(|name| fleet.server_status(name)["connected"] == true);
+        both.iter().all(|connected| *connected).then_some(())
+    });
+    assert_eq!(fleet.socle(&["fleet", "status"]).code, 3, "that the servers are ahead is said");
+    assert_eq!(ks1.read("/etc/motd"), "one forgotten\n");
+    assert_eq!(push("after").code, 0);
+    there(&ks1, "one after");
+    there(&ks2, "two after");
+    fleet.converges(LONG);
+
+    // Banned, it is out at once.
+    fleet.socle(&["controller", "server", "ban", "ks2"]);
+    wait_for("the banned one is out", SOON, || (fleet.server_status("ks2")["connected"] != true).then_some(()));
+    push("banned");
+    there(&ks1, "one banned");
+    assert_eq!(ks2.read("/etc/motd"), "two after\n");
+}
