@@ -4,6 +4,7 @@ mod agent;
 mod catalog;
 mod client;
 mod controller;
+mod controller_home;
 mod directory;
 mod exit;
 mod fleet;
