@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -151,7 +152,7 @@ impl Controller {
     ) -> Result<T, ClientError> {
         let response = self.send(method, path, body).await?;
         let bytes = response.into_body().collect().await.map_err(ClientError::Broken)?.to_bytes();
-        serde_json::from_slice(&bytes).map_err(ClientError::Unreadable)
+        read(&bytes)
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -173,7 +174,7 @@ impl Controller {
             buffer.extend_from_slice(frame.data_ref().map(Bytes::as_ref).unwrap_or_default());
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let whole: Vec<u8> = buffer.drain(..=end).collect();
-                line(serde_json::from_slice(&whole).map_err(ClientError::Unreadable)?);
+                line(read(&whole)?);
             }
         }
         if buffer.is_empty() { Ok(()) } else { Err(ClientError::EndedEarly) }
@@ -221,8 +222,7 @@ impl Controller {
             return Ok(response);
         }
         let bytes = response.into_body().collect().await.map_err(ClientError::Broken)?.to_bytes();
-        let body = serde_json::from_slice(&bytes).map_err(ClientError::Unreadable)?;
-        Err(ClientError::Refused { status, body: Box::new(body) })
+        Err(ClientError::Refused { status, body: Box::new(read(&bytes)?) })
     }
 
     async fn dial(
@@ -265,6 +265,27 @@ impl Controller {
     }
 }
 
+/// A value whose texts are safe to show: part of them comes from servers, and one of them may be in wrong hands.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ClientError> {
+    let mut value = serde_json::from_slice(bytes).map_err(ClientError::Unreadable)?;
+    tame(&mut value);
+    serde_json::from_value(value).map_err(ClientError::Unreadable)
+}
+
+/// Writes out what a terminal would act on.
+fn tame(value: &mut Value) {
+    let acts = |c: char| c.is_control() && c != '\n' && c != '\t';
+    match value {
+        Value::String(text) if text.contains(acts) => {
+            let tamed = text.chars().map(|c| if acts(c) { c.escape_unicode().to_string() } else { c.to_string() });
+            *text = tamed.collect();
+        }
+        Value::Array(items) => items.iter_mut().for_each(tame),
+        Value::Object(fields) => fields.values_mut().for_each(tame),
+        _ => {}
+    }
+}
+
 fn host_and_port(url: &str) -> Result<(String, u16), ClientError> {
     let wrong = || ClientError::Address(url.to_owned());
     let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
@@ -290,6 +311,13 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_says_does_nothing_to_a_terminal() {
+        let lines: Vec<String> = read(br#"["\u001b]0;owned\u0007", "a\n\tb"]"#).unwrap();
+        assert_eq!(lines, ["\\u{1b}]0;owned\\u{7}", "a\n\tb"]);
+        assert!(matches!(read::<String>(b"1"), Err(ClientError::Unreadable(_))));
+    }
 
     #[test]
     fn addresses() {
