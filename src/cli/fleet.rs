@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use clap::{Args, Subcommand};
 
 use super::client::{ClientError, Controller};
@@ -16,6 +19,7 @@ use crate::controller::compose::{self, Files, Fleet};
 use crate::model::Name;
 use crate::model::problem::Problem;
 use crate::wire::message::Planned;
+use crate::wire::seal::{self, Purpose};
 
 #[derive(Debug, Args)]
 pub struct FleetArgs {
@@ -48,6 +52,15 @@ pub enum FleetCommand {
         #[arg(long, value_name = "REVISION")]
         expect: Option<u64>,
     },
+    /// Seal a secret, read from standard input, so that only one server can read it
+    Seal {
+        /// The server it is for
+        server: Name,
+        /// The instance it is for
+        instance: Name,
+        /// The name that its recipe gives the secret
+        secret: Name,
+    },
     /// Tell where every server stands, what failed, and what to do
     Status,
     /// Tell who applied what when
@@ -77,11 +90,47 @@ pub fn run(FleetArgs { controller, command }: FleetArgs, json: bool) -> anyhow::
             FleetCommand::Apply { directory, message, expect } => {
                 apply(&controller, &directory, message, expect, json).await
             }
+            FleetCommand::Seal { server, instance, secret } => seal(&controller, &server, &instance, &secret, json).await,
             FleetCommand::Status => status(&controller, json).await,
             FleetCommand::History { lines } => history(&controller, lines, json).await,
             FleetCommand::Diff { from, to } => diff(&controller, from, to, json).await,
         }
     })
+}
+
+/// The line for the instance's file. The secret leaves this process only sealed.
+async fn seal(
+    controller: &Controller,
+    server: &Name,
+    instance: &Name,
+    secret: &Name,
+    json: bool,
+) -> anyhow::Result<Exit> {
+    let status: FleetStatus = match controller.get("/v1/fleet/status").await {
+        Ok(status) => status,
+        Err(error) => return error.tell(json),
+    };
+    let known = status.servers.into_iter().find(|known| known.server == *server);
+    let Some(key) = known.and_then(|known| known.sealing_key) else {
+        print::error(&format!("`{server}` has not enrolled"), Some(&format!("socle controller server add {server}")));
+        return Ok(Exit::BadInput);
+    };
+    let key = BASE64_STANDARD.decode(key).context("the controller's answer cannot be read")?;
+    let mut value = String::new();
+    std::io::stdin().read_to_string(&mut value).context("cannot read the secret from standard input")?;
+    let value = value.trim_end_matches('\n');
+    if value.is_empty() || value.contains(char::is_control) {
+        print::error("the secret must be one line of text", Some("it is read from standard input"));
+        return Ok(Exit::BadInput);
+    }
+    let sealed = seal::seal(&key, Purpose { server, instance, secret }, value.as_bytes())?;
+    if json {
+        print::json(&serde_json::json!({ "secret": secret, "sealed": sealed }))?;
+    } else {
+        print::raw(format!("{secret} = \"{sealed}\"\n").as_bytes())?;
+        super::print::tell!("put this line under [secrets] in instances/{instance}.toml");
+    }
+    Ok(Exit::Converged)
 }
 
 /// What `check` found: the fleet, or all of its problems.

@@ -1,6 +1,8 @@
 //! A real controller on loopback: real TLS, a real database, the agent's own enrolment; and a client of the
 //! protocol in place of the agent, which can say what an agent never would.
 
+#![allow(clippy::disallowed_methods, reason = "tests ask the clock and write files")]
+
 mod client;
 mod enrolment;
 mod stream;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use futures_util::StreamExt;
 
 use super::App;
@@ -103,6 +105,7 @@ fn server_status(app: &App, server: &Server, newest: Option<&Newest>, report: Op
         connected,
         last_seen: server.last_seen,
         agent_version: server.agent_version.clone(),
+        sealing_key: Some(BASE64_STANDARD.encode(server.sealing)),
         wanted: newest.map(|newest| newest.mark),
         applied: position.map(|position| position.mark),
         origin: position.map(|position| position.origin),
@@ -121,6 +124,7 @@ fn not_enrolled(server: Name) -> ServerStatus {
         connected: false,
         last_seen: None,
         agent_version: None,
+        sealing_key: None,
         wanted: None,
         applied: None,
         origin: None,

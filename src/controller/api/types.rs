@@ -190,6 +190,8 @@ pub struct ServerStatus {
     #[schemars(with = "Option<String>")]
     pub last_seen: Option<Timestamp>,
     pub agent_version: Option<String>,
+    /// What secrets for this server are sealed to: an X25519 public key in base64.
+    pub sealing_key: Option<String>,
     /// The mark of the newest document.
     pub wanted: Option<Mark>,
     /// What it accepted last, and from where.
