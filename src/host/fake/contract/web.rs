@@ -39,12 +39,12 @@ pub async fn web(web: &dyn WebServer, root: &Path) {
     }
 
     // Whose fault it is.
-    put(&foreign, &server("foreign.example.org", "bogus on;"));
+    put(&foreign, server("foreign.example.org", "bogus on;"));
     for text in [Some(good.as_str()), Some(bad.as_str()), None] {
         assert_eq!(code(text).await, Err("nginx.broken"), "{text:?}");
     }
     assert!(web.reload().await.is_err());
-    put(&foreign, &server("contract.example.org", ""));
+    put(&foreign, server("contract.example.org", ""));
     let taken = web.test(SITE, Some(&good)).await.unwrap_err();
     assert_eq!(taken.code, "site.name-taken");
     assert!(taken.message.contains("contract.example.org") && taken.message.contains("contract-foreign"), "{taken}");
