@@ -119,7 +119,7 @@ unpack_image() {  # TAR IMAGE
   local m=$mnt/.build; mkdir -p "$m"; umount -q "$m" 2>/dev/null || true
   rm -f "$2.tmp"; truncate -s "$LAB_DISK" "$2.tmp"; make_fs "$2.tmp"; mount -o "$mopt" "$2.tmp" "$m"
   tar -x -I 'zstd -d' -f "$1" --numeric-owner --xattrs --xattrs-include='*' --warning=no-unknown-keyword -C "$m"
-  umount "$m"; mv "$2.tmp" "$2"
+  unmount "$m"; mv "$2.tmp" "$2"
 }
 web_tar() {  # SUITE: install in a machine; the packages it downloaded become the lab's own repository
   local suite=$1 n=mk-${1:0:6} ip=$LAB_SUBNET.250 repo=$cache/apt-$1 m=$mnt/.build log=$LAB_HOME/web-$1.log base tar t; t=$(now)
@@ -136,7 +136,7 @@ web_tar() {  # SUITE: install in a machine; the packages it downloaded become th
     (cd "$repo.new" && dpkg-scanpackages -m . >Packages 2>/dev/null); rm -rf "$repo"; mv "$repo.new" "$repo"
     poweroff_now "$n"; mkdir -p "$m"; umount -q "$m" 2>/dev/null || true; mount -o "$mopt" "$pool/disks/$n" "$m"; blank "$m"
     tar -c --numeric-owner --xattrs --xattrs-include='*' --warning=no-file-ignored -C "$m" . | zstd -q -T0 -3 -f -o "$tar.tmp"
-    umount "$m"; mv "$tar.tmp" "$tar"; rm_machine "$n"; trap - EXIT
+    unmount "$m"; mv "$tar.tmp" "$tar"; rm_machine "$n"; trap - EXIT
     say "web tarball of $suite: $(since "$t"), $(du -h "$tar" | cut -f1)"
   fi
   echo "$tar"
@@ -347,7 +347,7 @@ power_cut() {  # cable out, freeze, keep what the disk has received by now, kill
 commit() {
   local n=$1 i=$2 m=$mnt/.commit disk=$pool/disks/$1; valid_image "$i"; poweroff_now "$n"; [ -s "$disk" ] || die "$n has no disk"
   lock; pool_up; mkdir -p "$m"; cp --reflink=always "$disk" "$pool/images/$i.tmp"; mount -o "$mopt" "$pool/images/$i.tmp" "$m"; blank "$m"
-  umount "$m"; mv "$pool/images/$i.tmp" "$pool/images/$i.$LAB_FS"; unlock; echo "$pool/images/$i.$LAB_FS"
+  unmount "$m"; mv "$pool/images/$i.tmp" "$pool/images/$i.$LAB_FS"; unlock; echo "$pool/images/$i.$LAB_FS"
 }
 
 add_disk() {
