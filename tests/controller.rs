@@ -155,7 +155,7 @@ fn a_controller_serves_its_operators() {
     let service = home.start();
 
     // Nothing yet, and what to do.
-    let status = said(&mut home.fleet().arg("status"));
+    let status = said(home.fleet().arg("status"));
     assert!(
         status.contains("nothing was applied yet") && status.contains("socle controller server add NAME"),
         "{status}"
@@ -188,9 +188,9 @@ fn a_controller_serves_its_operators() {
         .assert()
         .code(2)
         .stderr(contains("revision 1 was applied meanwhile"));
-    let history = said(&mut home.fleet().arg("history"));
+    let history = said(home.fleet().arg("history"));
     assert!(history.starts_with("revision 1 by uid:") && history.contains(": the beginning"), "{history}");
-    assert!(said(&mut home.fleet().arg("diff")).contains("wiki: added: mediawiki"));
+    assert!(said(home.fleet().arg("diff")).contains("wiki: added: mediawiki"));
     home.fleet().args(["diff", "1", "7"]).assert().code(2).stderr(contains("there is no revision `7`"));
     let status = home.fleet().arg("status").assert().code(3);
     status.stdout(contains("ks2").and(contains("not enrolled")).and(contains("socle controller server add ks2")));
@@ -265,7 +265,7 @@ fn a_controller_serves_its_operators() {
     assert!(said(new.controller().arg("restore").arg(&file)).starts_with("restored\n"));
     std::fs::write(new.path("controller.toml"), "listen = \"127.0.0.1:0\"\n").unwrap();
     let service = new.start();
-    assert!(said(&mut new.fleet().arg("history")).contains("the beginning"));
+    assert!(said(new.fleet().arg("history")).contains("the beginning"));
     service.stop();
 }
 

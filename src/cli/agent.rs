@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 
 use super::client::Controller;
 use super::progress::Terminal;
-use super::{Exit, print};
+use super::{Exit, Places, print};
 use crate::agent::door::{self, Reply, Request};
 use crate::agent::enrolment::{self, Joined};
 use crate::agent::reconcile::{Agent, AgentError};
@@ -81,26 +81,27 @@ pub enum AgentCommand {
     Run,
 }
 
-pub fn run(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<Exit> {
+pub fn run(command: AgentCommand, places: Places, json: bool) -> anyhow::Result<Exit> {
     if matches!(command, AgentCommand::Run) {
         crate::telemetry::init(std::env::var_os("JOURNAL_STREAM").is_some(), None);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(go(command, state, json))
+    runtime.block_on(go(command, places, json))
 }
 
-async fn go(command: AgentCommand, state: &Path, json: bool) -> anyhow::Result<Exit> {
+async fn go(command: AgentCommand, places: Places, json: bool) -> anyhow::Result<Exit> {
+    let Places { state, socket, .. } = places;
     let command = match command {
         AgentCommand::Plan { file: Some(file), server: Some(server), controller } => {
-            return remote(Remote::Plan, &controller, &server, &file, json).await;
+            return remote(Remote::Plan, &controller.on_socket(socket), &server, &file, json).await;
         }
         AgentCommand::Apply { file: Some(file), server: Some(server), controller, .. } => {
-            return remote(Remote::Apply, &controller, &server, &file, json).await;
+            return remote(Remote::Apply, &controller.on_socket(socket), &server, &file, json).await;
         }
         here => here,
     };
     let terminal = Arc::new(Terminal::new());
-    let agent = match real::agent(Path::new("/"), state) {
+    let agent = match real::agent(Path::new("/"), &state) {
         Ok(agent) => agent,
         Err(real::SetupError::Recipes(problems)) => {
             return refused(&problems, json);

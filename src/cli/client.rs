@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -38,9 +39,9 @@ pub struct Controller {
     /// The certificate of the controller's authority (PEM)
     #[arg(long, value_name = "FILE", global = true)]
     authority: Option<PathBuf>,
-    /// The controller's local socket
-    #[arg(long, hide = true, default_value = listen::SOCKET, global = true)]
-    socket: PathBuf,
+    /// The controller's local socket; `None`: the one of the service.
+    #[arg(skip)]
+    socket: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +138,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
 impl Controller {
+    /// With another local socket than the service's.
+    pub fn on_socket(self, socket: Option<PathBuf>) -> Self {
+        Self { socket, ..self }
+    }
+
     /// One JSON value.
     pub async fn ask<T: DeserializeOwned>(
         &self,
@@ -146,7 +152,7 @@ impl Controller {
     ) -> Result<T, ClientError> {
         let response = self.send(method, path, body).await?;
         let bytes = response.into_body().collect().await.map_err(ClientError::Broken)?.to_bytes();
-        serde_json::from_slice(&bytes).map_err(ClientError::Unreadable)
+        read(&bytes)
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -168,7 +174,7 @@ impl Controller {
             buffer.extend_from_slice(frame.data_ref().map(Bytes::as_ref).unwrap_or_default());
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let whole: Vec<u8> = buffer.drain(..=end).collect();
-                line(serde_json::from_slice(&whole).map_err(ClientError::Unreadable)?);
+                line(read(&whole)?);
             }
         }
         if buffer.is_empty() { Ok(()) } else { Err(ClientError::EndedEarly) }
@@ -198,8 +204,9 @@ impl Controller {
         let body = body.map(|body| serde_json::to_vec(body).expect("a request is plain data")).unwrap_or_default();
         let response = match &self.controller {
             None => {
-                let failed = |error| ClientError::Socket(self.socket.clone(), error);
-                let stream = UnixStream::connect(&self.socket).await.map_err(failed)?;
+                let socket = self.socket.as_deref().unwrap_or(Path::new(listen::SOCKET));
+                let failed = |error| ClientError::Socket(socket.to_owned(), error);
+                let stream = UnixStream::connect(socket).await.map_err(failed)?;
                 exchange(stream, request.header("host", "localhost"), body).await?
             }
             Some(url) => {
@@ -215,8 +222,7 @@ impl Controller {
             return Ok(response);
         }
         let bytes = response.into_body().collect().await.map_err(ClientError::Broken)?.to_bytes();
-        let body = serde_json::from_slice(&bytes).map_err(ClientError::Unreadable)?;
-        Err(ClientError::Refused { status, body: Box::new(body) })
+        Err(ClientError::Refused { status, body: Box::new(read(&bytes)?) })
     }
 
     async fn dial(
@@ -259,6 +265,27 @@ impl Controller {
     }
 }
 
+/// A value whose texts are safe to show: part of them comes from servers, and one of them may be in wrong hands.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ClientError> {
+    let mut value = serde_json::from_slice(bytes).map_err(ClientError::Unreadable)?;
+    tame(&mut value);
+    serde_json::from_value(value).map_err(ClientError::Unreadable)
+}
+
+/// Writes out what a terminal would act on.
+fn tame(value: &mut Value) {
+    let acts = |c: char| c.is_control() && c != '\n' && c != '\t';
+    match value {
+        Value::String(text) if text.contains(acts) => {
+            let tamed = text.chars().map(|c| if acts(c) { c.escape_unicode().to_string() } else { c.to_string() });
+            *text = tamed.collect();
+        }
+        Value::Array(items) => items.iter_mut().for_each(tame),
+        Value::Object(fields) => fields.values_mut().for_each(tame),
+        _ => {}
+    }
+}
+
 fn host_and_port(url: &str) -> Result<(String, u16), ClientError> {
     let wrong = || ClientError::Address(url.to_owned());
     let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
@@ -284,6 +311,13 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_says_does_nothing_to_a_terminal() {
+        let lines: Vec<String> = read(br#"["\u001b]0;owned\u0007", "a\n\tb"]"#).unwrap();
+        assert_eq!(lines, ["\\u{1b}]0;owned\\u{7}", "a\n\tb"]);
+        assert!(matches!(read::<String>(b"1"), Err(ClientError::Unreadable(_))));
+    }
 
     #[test]
     fn addresses() {

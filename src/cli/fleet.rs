@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::client::{ClientError, Controller};
 use super::directory::{self, ReadError};
 use super::rollout::Rollout;
-use super::{Exit, fleet_words, print};
+use super::{Exit, Places, fleet_words, print};
 use crate::agent::real;
 use crate::controller::api::types::{
     DifferenceBetween, FailureBody, FleetApply, FleetPlan, FleetStatus, PlanLine, RevisionView, ServerPlan,
@@ -78,7 +78,8 @@ pub enum FleetCommand {
     },
 }
 
-pub fn run(FleetArgs { controller, command }: FleetArgs, json: bool) -> anyhow::Result<Exit> {
+pub fn run(FleetArgs { controller, command }: FleetArgs, places: Places, json: bool) -> anyhow::Result<Exit> {
+    let controller = controller.on_socket(places.socket);
     if let FleetCommand::Check { directory } = &command {
         return check(directory, json);
     }

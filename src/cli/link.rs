@@ -16,7 +16,7 @@ pub enum LinkCommand {
         #[arg(long, env = "SOCLE_IDENTITY", hide = true)]
         identity: Option<PathBuf>,
         /// Where the renewed certificate is kept
-        #[arg(long, env = "STATE_DIRECTORY", hide = true, default_value = "/var/lib/socle-link")]
+        #[arg(id = "renewed", long, env = "STATE_DIRECTORY", hide = true, default_value = "/var/lib/socle-link")]
         state: PathBuf,
         /// The agent's door
         #[arg(long, hide = true, default_value = link_door::SOCKET)]

@@ -4,6 +4,7 @@ mod agent;
 mod catalog;
 mod client;
 mod controller;
+mod controller_home;
 mod directory;
 mod exit;
 mod fleet;
@@ -17,7 +18,7 @@ mod rollout;
 
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use exit::Exit;
 
@@ -40,9 +41,25 @@ pub struct Cli {
 struct Called {
     #[command(flatten)]
     cli: Cli,
+    #[command(flatten)]
+    places: Places,
+}
+
+/// Where things are; only tests have them elsewhere.
+#[derive(Debug, Args)]
+struct Places {
     /// The agent's state directory
     #[arg(long, global = true, hide = true, default_value = "/var/lib/socle")]
     state: PathBuf,
+    /// The controller's directory
+    #[arg(long, global = true, hide = true, default_value = "/var/lib/socle-controller")]
+    home: PathBuf,
+    /// The controller's configuration
+    #[arg(long, global = true, hide = true, default_value = "/etc/socle/controller.toml")]
+    config: PathBuf,
+    /// The controller's local socket
+    #[arg(long, global = true, hide = true)]
+    socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,7 +92,7 @@ enum Command {
 
 /// Runs the program and tells its exit code.
 pub fn main() -> Exit {
-    let Called { cli, state } = match Called::try_parse() {
+    let Called { cli, places } = match Called::try_parse() {
         Ok(called) => called,
         Err(error) => {
             let _ = error.print();
@@ -83,11 +100,11 @@ pub fn main() -> Exit {
         }
     };
     let done = match cli.command {
-        Command::Agent(command) => agent::run(command, &state, cli.json),
+        Command::Agent(command) => agent::run(command, places, cli.json),
         Command::Link(command) => link::run(command),
         Command::Catalog(command) => catalog::run(&command, cli.json),
-        Command::Fleet(command) => fleet::run(command, cli.json),
-        Command::Controller(command) => controller::run(command, cli.json),
+        Command::Fleet(command) => fleet::run(command, places, cli.json),
+        Command::Controller(command) => controller::run(command, places, cli.json),
         Command::Schema { fleet: false } => print::json(&crate::model::document::schema()).map(|()| Exit::Converged),
         Command::Schema { fleet: true } => {
             print::json(&crate::controller::compose::schemas()).map(|()| Exit::Converged)

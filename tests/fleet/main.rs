@@ -5,5 +5,6 @@
 
 mod client;
 mod enrolment;
+mod operators;
 mod stream;
 mod world;

@@ -71,6 +71,11 @@ impl World {
         Self::start(self.directory, store, life).await
     }
 
+    /// The controller's directory.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
     pub async fn token(&self, server: &str) -> JoinToken {
         self.token_until(server, now() + jiff::SignedDuration::from_hours(4)).await
     }

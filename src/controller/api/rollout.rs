@@ -194,23 +194,24 @@ impl Following {
         report: Option<Report>,
     ) -> Result<(), NobodyWatches> {
         let elsewhere = server.connected_to.is_some_and(|instance| instance != self.app.controller.instance);
-        if first && !here && !elsewhere {
-            return self.settle(name, Outcome::NotConnected { last_seen: server.last_seen }).await;
-        }
-        if let Some(waiting) = self.waiting.get_mut(&name) {
-            if here || elsewhere {
-                waiting.gone = None;
-            } else {
-                waiting.gone.get_or_insert_with(Instant::now);
+        if let Some(position) = &server.position {
+            self.accepted(name.clone(), position).await?;
+            // A report carries no epoch: it is of this document if the server stands at it.
+            if let (Some(waiting), Some(report)) = (self.waiting.get(&name), report)
+                && position.mark == waiting.mark
+            {
+                self.reported(name.clone(), &report).await?;
             }
         }
-        let Some(position) = server.position else { return Ok(()) };
-        self.accepted(name.clone(), &position).await?;
-        // A report carries no epoch: it is of this document if the server stands at it.
-        match (self.waiting.get(&name), report) {
-            (Some(waiting), Some(report)) if position.mark == waiting.mark => self.reported(name, &report).await,
-            _ => Ok(()),
+        let Some(waiting) = self.waiting.get_mut(&name) else { return Ok(()) };
+        if here || elsewhere {
+            waiting.gone = None;
+        } else if first && !waiting.accepted {
+            self.settle(name, Outcome::NotConnected { last_seen: server.last_seen }).await?;
+        } else {
+            waiting.gone.get_or_insert_with(Instant::now);
         }
+        Ok(())
     }
 
     async fn give_up_the_gone(&mut self) -> Result<(), NobodyWatches> {
