@@ -110,7 +110,7 @@ fn three_machines_from_blank_to_two_sites() {
     let apply = fleet.socle(&["fleet", "apply", "/root/fleet", "-m", "the beginning"]);
     assert_eq!(apply.code, 0, "{}{}", apply.stdout, apply.stderr);
     assert_eq!(ks1.get("blog.example.org", "/").0, 200);
-    assert_eq!(ks2.get("wiki.example.org", "/").0, 200);
+    assert_eq!(ks2.get("wiki.example.org", "/index.php?title=Main_Page").0, 200);
     fleet.socle(&["fleet", "status"]).expect(0);
     let again = fleet.socle(&["fleet", "apply", "/root/fleet"]);
     assert_eq!(again.code, 0, "{}{}", again.stdout, again.stderr);
@@ -132,7 +132,7 @@ fn three_machines_from_blank_to_two_sites() {
         (status.code == 3 && status.stdout.contains("local")).then_some(())
     });
     fleet.socle(&["fleet", "apply", "/root/fleet"]).expect(0);
-    assert_eq!(ks2.get("wiki.example.org", "/").0, 200);
+    assert_eq!(ks2.get("wiki.example.org", "/index.php?title=Main_Page").0, 200);
     fleet.converges(SOON);
     drop(fleet.served);
 }
