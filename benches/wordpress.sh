@@ -1,6 +1,6 @@
 #!/bin/bash
-# What an admin would do by hand to put WordPress on a machine whose packages are installed: the yardstick for the
-# first apply. Run inside a machine: wordpress.sh URL
+# What an admin would do by hand to put WordPress on a machine whose packages are installed, with the same outcome:
+# the yardstick for the first apply. Run inside a machine: wordpress.sh URL
 set -euo pipefail
 url=$1 name=hand domain=hand.example.org
 php=$(php -r 'echo PHP_MAJOR_VERSION.".".PHP_MINOR_VERSION;')
@@ -38,5 +38,15 @@ server { listen 80; server_name $domain; root /srv/$name/site; index index.php;
 N
 nginx -t -q; systemctl reload nginx
 runuser -u $name -- php -r '$_SERVER["HTTP_HOST"]="'$domain'"; define("WP_INSTALLING",true); require "/srv/'$name'/site/wp-load.php"; require ABSPATH."wp-admin/includes/upgrade.php"; function wp_mail(){} wp_install("By hand","admin","a@example.org",true,"","secret-'$RANDOM'");' 2>/dev/null || true
+cat >/etc/systemd/system/$name-cron.service <<U
+[Service]
+Type=oneshot
+User=$name
+ExecStart=/usr/bin/php /srv/$name/site/wp-cron.php
+U
+printf '[Timer]\nOnCalendar=*:0/5\n[Install]\nWantedBy=timers.target\n' >/etc/systemd/system/$name-cron.timer
+systemctl daemon-reload; systemctl enable -q --now $name-cron.timer
 sync
-curl -sSf --resolve $domain:80:127.0.0.1 http://$domain/ | grep -q '</html>'
+for page in '/ </html>' '/wp-login.php loginform' '/?rest_route=/ "namespaces"'; do
+  curl -sSf --resolve $domain:80:127.0.0.1 "http://$domain${page% *}" -o /run/page; grep -q "${page#* }" /run/page
+done

@@ -309,7 +309,6 @@ fn what_the_documentation_calls_exists() {
         "examples/fleet/README.md",
         "docs/en/operators.md",
         "docs/en/recipes.md",
-        "docs/en/fleet.md",
         "docs/fr/operateurs.md",
         "docs/fr/flotte.md",
     ] {

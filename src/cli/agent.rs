@@ -179,7 +179,7 @@ async fn remote(act: Remote, controller: &Controller, server: &Name, file: &Path
     match act {
         Remote::Apply => {
             let path = format!("/v1/servers/{server}/document");
-            match super::fleet::follow(controller, "PUT", &path, &body, json).await? {
+            match super::fleet::follow(controller, ("PUT", &path), &body, None, json).await? {
                 Ok(exit) => Ok(exit),
                 Err(error) => error.tell(json),
             }

@@ -268,7 +268,11 @@ fn show_plan(directory: &Path, line: &PlanLine) -> anyhow::Result<()> {
     match line {
         PlanLine::Fleet { difference, notes } => {
             print::problem_notes(&directory::below(directory, notes.clone()));
-            print::raw(difference.to_string().as_bytes())
+            match difference {
+                Some(difference) => print::raw(difference.to_string().as_bytes())?,
+                None => print::tell!("the newest revision cannot be compared: this program does not read it any more"),
+            }
+            Ok(())
         }
         PlanLine::Server { server, plan } => show_server_plan(server, plan),
         PlanLine::End { .. } => Ok(()),
@@ -302,21 +306,21 @@ async fn apply(
         Err(exit) => return Ok(exit),
     };
     let body = FleetApply { files, message, expect };
-    match follow(controller, "POST", "/v1/fleet/apply", &body, json).await? {
+    match follow(controller, ("POST", "/v1/fleet/apply"), &body, Some(directory), json).await? {
         Ok(exit) => Ok(exit),
         Err(error) => at_home(error, directory).tell(json),
     }
 }
 
-/// Pushes, and shows the servers until the end.
+/// Pushes, and shows the servers until the end. What is noted about files is told below `directory`.
 pub async fn follow(
     controller: &Controller,
-    method: &str,
-    path: &str,
+    (method, path): (&str, &str),
     body: &impl serde::Serialize,
+    directory: Option<&Path>,
     json: bool,
 ) -> anyhow::Result<Result<Exit, ClientError>> {
-    let mut rollout = Rollout::new();
+    let mut rollout = Rollout::new(directory);
     let done = controller.lines(method, path, body, |line| rollout.line(line)).await;
     rollout.finish();
     if let Err(error) = done {

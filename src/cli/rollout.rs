@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::directory;
 use super::print::{self, tell};
 use crate::controller::api::types::{ApplyLine, Outcome};
 use crate::model::Name;
@@ -16,6 +18,8 @@ pub struct Rollout {
     /// `None`: not a terminal.
     screen: Option<MultiProgress>,
     servers: BTreeMap<Name, ProgressBar>,
+    /// Of the fleet that is pushed.
+    directory: PathBuf,
     /// As the last line says; a push whose end was not seen is not converged.
     pub converged: bool,
     /// What the lines said, for `--json`.
@@ -23,15 +27,16 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    pub fn new() -> Self {
+    pub fn new(directory: Option<&Path>) -> Self {
         let screen = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self { screen, servers: BTreeMap::new(), converged: false, lines: Vec::new() }
+        let directory = directory.unwrap_or(Path::new("")).to_owned();
+        Self { screen, servers: BTreeMap::new(), directory, converged: false, lines: Vec::new() }
     }
 
     pub fn line(&mut self, line: ApplyLine) {
         match &line {
             ApplyLine::Pushed { revision, marks, not_enrolled, notes, .. } => {
-                print::problem_notes(notes);
+                print::problem_notes(&directory::below(&self.directory, notes.clone()));
                 if let Some(revision) = revision {
                     self.say(&format!("revision {revision} is stored; {} server(s) get a new document", marks.len()));
                 }

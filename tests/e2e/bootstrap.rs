@@ -1,12 +1,14 @@
 //! The bootstrap script on blank machines: the line to paste, a first boot, cut at every line, cut by power.
 //!
-//! What `socle agent join` does has tests of its own. Here a program before it in the search path stands for it, which notes the
-//! token that it was given, as a server that was enrolled would; the packages, apt and systemd are real.
+//! All is real where the server ends up connected (`a_first_boot` here, and `fleet`). What is about the script alone, and runs it
+//! a hundred times, has no controller: a program before `socle` in the search path stands for `socle agent join` and notes the token
+//! that it was given. The packages, apt and systemd are real there too.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::fleet::Fleet;
 use crate::machine::{Done, Machine, wait_for};
 use crate::repository::{self, Served};
 
@@ -112,20 +114,28 @@ fn the_line_to_paste() {
     });
 }
 
-/// A unit of the image, while another apt of the first boot has the lock; and what cloud-init would have kept is gone.
+/// What cloud-init writes of the user data that a release makes, then a boot, while another apt has the lock. With a real
+/// controller; afterwards the server is connected, and what cloud-init would have kept of the token is gone.
 #[test]
 fn a_first_boot() {
-    let blank = Blank::new("base-bookworm");
-    let machine = &blank.machine;
-    let unit = std::fs::read_to_string(repository::made().join("one/socle-first-boot.service")).unwrap();
-    let unit = unit.replace("http://packages.example.org/socle", &blank.served.repository("one"));
-    // The script in the repository names its own address.
-    let unit = unit.replace("--token-file", &format!("--repository {} --token-file", blank.served.repository("one")));
-    machine.write("/etc/systemd/system/socle-first-boot.service", &unit);
-    machine.write("/var/lib/socle-first-boot/token", &format!("{TOKEN}\n"));
-    let copies = ["instances/i-1/user-data.txt", "instances/i-1/obj.pkl", "instances/i-1/scripts/part-001"];
-    for copy in copies {
-        machine.write(&format!("/var/lib/cloud/{copy}"), &format!("\0binary\0 content: {TOKEN}\n"));
+    let fleet = Fleet::new();
+    let machine = Machine::blank("base-bookworm");
+    machine.lab("localapt", &[]);
+    let token = fleet.socle(&["controller", "server", "add", "ks1", "--json"]).json()["token"].clone();
+    let token = token.as_str().expect("a token");
+    let repository = fleet.served.repository("one");
+    let user_data = std::fs::read_to_string(repository::made().join("one/user-data.yaml")).unwrap();
+    let user_data = user_data.replace("http://packages.example.org/socle", &repository).replace("TOKEN", token);
+    // The script names the repository that it was made for.
+    let user_data = user_data.replace("--token-file", &format!("--repository {repository} --token-file"));
+    let files = write_files(&user_data);
+    assert_eq!(files.len(), 2, "{user_data}");
+    for (path, content) in &files {
+        machine.write(path, content);
+    }
+    for copy in ["user-data.txt", "obj.pkl", "scripts/part-001"] {
+        let path = format!("/var/lib/cloud/instances/i-1/{copy}");
+        machine.write(&path, &format!("\0binary\0 content: {token}\n"));
     }
     machine.write("/var/lib/cloud/instances/i-1/boot-finished", "1\n");
     let hold =
@@ -137,20 +147,33 @@ fn a_first_boot() {
     machine.run(&["systemctl", "enable", "-q", "socle-first-boot.service", "other.service"]).expect(0);
     machine.shut_down();
     machine.up();
-    let ended = || machine.run(&["systemctl", "show", "-p", "Result,SubState", "socle-first-boot.service"]).stdout;
-    wait_for("the server is enrolled", Duration::from_secs(90), || {
-        (machine.root().join("root/joined").exists() && ended().contains("SubState=dead")).then_some(())
+    wait_for("the server is connected", Duration::from_secs(120), || {
+        fleet.server_status("ks1")["connected"].as_bool().filter(|connected| *connected)
     });
+    let ended = || machine.run(&["systemctl", "show", "-p", "Result,SubState", "socle-first-boot.service"]).stdout;
+    wait_for("the unit is done", Duration::from_secs(30), || ended().contains("SubState=dead").then_some(()));
     assert!(ended().contains("Result=success"), "{}", ended());
-    blank.is_enrolled("a first boot");
-    std::fs::remove_file(machine.root().join("root/joined")).unwrap();
-    let left =
-        machine.run(&["grep", "-rlaE", PATTERN, "/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/var"]);
+    let places = ["/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/var"];
+    let left = machine.run(&[&["grep", "-rlaE", "socle1_[A-Za-z0-9_-]{50}"], &places[..]].concat());
     assert_eq!((left.code, left.stdout.as_str()), (1, ""), "the token is left behind");
     assert!(machine.root().join("var/lib/cloud/instances/i-1/boot-finished").exists(), "other files are kept");
     // Every boot after it has nothing to do.
     machine.run(&["systemctl", "start", "socle-first-boot.service"]).expect(0);
-    assert!(!machine.root().join("root/joined").exists());
+    assert!(
+        machine.run(&["systemctl", "show", "-p", "ConditionResult", "socle-first-boot.service"]).stdout.contains("=no")
+    );
+}
+
+/// The entries of `write_files`, as this one file has them.
+fn write_files(user_data: &str) -> Vec<(String, String)> {
+    let entry = |text: &str| {
+        let (path, rest) = text.split_once('\n').unwrap();
+        let content = rest.split_once("    content: |\n").unwrap().1;
+        let lines = content.lines().take_while(|line| line.is_empty() || line.starts_with("      "));
+        let lines: Vec<&str> = lines.map(|line| line.get(6..).unwrap_or_default()).collect();
+        (path.to_owned(), lines.join("\n") + "\n")
+    };
+    user_data.split("  - path: ").skip(1).map(entry).collect()
 }
 
 /// The script ends before each of its lines in turn; the next run, whole, enrols the server.

@@ -140,3 +140,31 @@ fn a_held_dpkg_lock_is_waited_for_and_its_holder_told() {
     assert_eq!(done.code, 0, "{}", said(&done));
     assert!(done.stderr.contains("python3"), "the holder is told: {}", done.stderr);
 }
+
+/// Stopped, not ended: it keeps its socket and answers nobody.
+#[test]
+fn a_database_server_that_hangs_does_not_keep_php_from_coming_back() {
+    let machine = Machine::new("web-trixie");
+    apply(&machine, &wordpress::document("6.8.7")).expect(0);
+    let php = "socle-blog-php.service";
+    machine.run(&["systemctl", "stop", php]).expect(0);
+    machine.run(&["systemctl", "kill", "--signal=STOP", "mariadb.service"]).expect(0);
+    let done = machine.socle(&["agent", "apply", "--json"]);
+    machine.run(&["systemctl", "kill", "--signal=CONT", "mariadb.service"]).expect(0);
+    assert_eq!(done.code, 3, "{}", said(&done));
+    assert!(done.stdout.contains("mariadb.client") && done.stdout.contains("did not end within"), "{}", said(&done));
+    assert_eq!(machine.run(&["systemctl", "is-active", php]).stdout.trim(), "active", "{}", said(&done));
+    machine.socle(&["agent", "apply"]).expect(0);
+    assert_eq!(machine.get(BLOG, "/").0, 200);
+}
+
+/// After a boot nginx has read every site already.
+#[test]
+fn nothing_is_reloaded_after_a_boot() {
+    let machine = Machine::new("web-trixie");
+    apply(&machine, &page("")).expect(0);
+    machine.reboot();
+    let done = machine.socle(&["agent", "apply"]);
+    assert!(said(&done).contains("nothing to do"), "{}", said(&done));
+    done.expect(0);
+}

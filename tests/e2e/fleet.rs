@@ -10,14 +10,14 @@ use crate::repository::Served;
 const LONG: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(60);
 
-struct Fleet {
+pub struct Fleet {
     controller: Machine,
-    served: Served,
+    pub served: Served,
 }
 
 impl Fleet {
     /// `apt install socle-controller`, `socle controller init`.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let controller = Machine::blank("base-trixie");
         controller.lab("localapt", &[]);
         let served = Served::to(&controller);
@@ -51,7 +51,7 @@ impl Fleet {
         (machine, begun.elapsed())
     }
 
-    fn socle(&self, args: &[&str]) -> Done {
+    pub fn socle(&self, args: &[&str]) -> Done {
         self.controller.socle(args)
     }
 
@@ -59,7 +59,7 @@ impl Fleet {
         self.socle(&["fleet", "status", "--json"]).json()
     }
 
-    fn server_status(&self, name: &str) -> Value {
+    pub fn server_status(&self, name: &str) -> Value {
         let status = self.status();
         let servers = status["servers"].as_array().cloned().unwrap_or_default();
         servers.into_iter().find(|server| server["server"] == name).unwrap_or(Value::Null)
@@ -110,7 +110,7 @@ fn three_machines_from_blank_to_two_sites() {
     let apply = fleet.socle(&["fleet", "apply", "/root/fleet", "-m", "the beginning"]);
     assert_eq!(apply.code, 0, "{}{}", apply.stdout, apply.stderr);
     assert_eq!(ks1.get("blog.example.org", "/").0, 200);
-    assert_eq!(ks2.get("wiki.example.org", "/").0, 200);
+    assert_eq!(ks2.get("wiki.example.org", "/index.php?title=Main_Page").0, 200);
     fleet.socle(&["fleet", "status"]).expect(0);
     let again = fleet.socle(&["fleet", "apply", "/root/fleet"]);
     assert_eq!(again.code, 0, "{}{}", again.stdout, again.stderr);
@@ -132,7 +132,7 @@ fn three_machines_from_blank_to_two_sites() {
         (status.code == 3 && status.stdout.contains("local")).then_some(())
     });
     fleet.socle(&["fleet", "apply", "/root/fleet"]).expect(0);
-    assert_eq!(ks2.get("wiki.example.org", "/").0, 200);
+    assert_eq!(ks2.get("wiki.example.org", "/index.php?title=Main_Page").0, 200);
     fleet.converges(SOON);
     drop(fleet.served);
 }

@@ -100,11 +100,6 @@ impl Machine {
         lab_ok(&["up", &self.name, &format!("{NETWORK}.{}", self.number), &self.image]);
     }
 
-    /// The last byte of its address, which no other machine has.
-    pub fn number(&self) -> u8 {
-        self.number
-    }
-
     pub fn name(&self) -> &str {
         &self.name
     }

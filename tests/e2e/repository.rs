@@ -1,18 +1,21 @@
 //! Our packages in signed repositories, made once for all tests, and a web server for them on the lab's switch.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use crate::machine::{Machine, binary, project, wait_for};
+use crate::machine::{Machine, binary, project};
 
 /// What the packages are called that the second repository has beside those of the first.
 pub const FIRST: &str = "1.0";
 pub const SECOND: &str = "1.1";
 /// A package without content that needs the second version.
 pub const NEEDS_SECOND: &str = "needs-second";
+/// The lab's switch, as every machine reaches it.
+const GATEWAY: &str = "10.77.0.1";
 const KEYRING: &str = "usr/share/keyrings/socle-archive-keyring.gpg";
 
 /// A directory with the repositories `one` and `two`.
@@ -89,16 +92,16 @@ pub struct Served {
 impl Served {
     pub fn to(machine: &Machine) -> Self {
         let directory = made();
-        let (gateway, port) = ("10.77.0.1", 8000 + u16::from(machine.number()));
         let mut command = Command::new(project().join("tests/lab/lab.sh"));
-        // The time limit is for a test that is killed and cannot end it.
-        command.args(["in", "timeout", "1200", "python3", "-m", "http.server", "--bind", gateway, "--directory"]);
-        command.arg(directory).arg(port.to_string()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = command.process_group(0).spawn().expect("lab.sh runs");
-        let url = format!("http://{gateway}:{port}");
-        wait_for("the repository is served", Duration::from_secs(20), || {
-            machine.run(&["curl", "-fsS", "-o", "/dev/null", &format!("{url}/one/socle.sources")]).ok()
-        });
+        // The time limit is for a test that is killed and cannot end it. Port 0: one that nobody has.
+        command.args(["in", "timeout", "1200", "python3", "-u", "-m", "http.server", "--bind", GATEWAY, "--directory"]);
+        command.arg(directory).arg("0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = command.process_group(0).spawn().expect("lab.sh runs");
+        let mut said = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let port = said.split_once(" port ").and_then(|(_, rest)| rest.split(' ').next()).expect("it says its port");
+        let url = format!("http://{GATEWAY}:{port}");
+        machine.run(&["curl", "-fsS", "-o", "/dev/null", &format!("{url}/one/socle.sources")]).expect(0);
         Self { server, url }
     }
 

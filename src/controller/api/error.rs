@@ -43,6 +43,8 @@ pub enum Failure {
     Enrolled(Name),
     #[error("revision {newest} was applied meanwhile, and this was made from {expected}")]
     Overtaken { expected: u64, newest: u64 },
+    #[error("revision {0} is not one that this program accepts any more, so it cannot be compared")]
+    OldRevision(u64),
     #[error(transparent)]
     Put(#[from] PutError),
     #[error(transparent)]
@@ -76,7 +78,7 @@ impl Failure {
             Failure::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Failure::Slow => StatusCode::REQUEST_TIMEOUT,
             Failure::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Failure::Enrolled(_) | Failure::Overtaken { .. } => StatusCode::CONFLICT,
+            Failure::Enrolled(_) | Failure::Overtaken { .. } | Failure::OldRevision(_) => StatusCode::CONFLICT,
             Failure::Put(PutError::NotEnrolled(_) | PutError::MarksExhausted { .. }) => StatusCode::CONFLICT,
             Failure::JoinToken(JoinTokenError::Unknown(_)) => StatusCode::NOT_FOUND,
             Failure::Backup(BackupError::Store(store::BackupError::UsePostgres { .. })) => StatusCode::CONFLICT,
@@ -102,6 +104,7 @@ impl Failure {
             Failure::NotFound { .. } => "api.not-found",
             Failure::Enrolled(_) => "server.enrolled",
             Failure::Overtaken { .. } => "fleet.overtaken",
+            Failure::OldRevision(_) => "fleet.old-revision",
             Failure::Put(PutError::NotEnrolled(_)) => "server.not-enrolled",
             Failure::Put(PutError::MarksExhausted { .. }) => "server.marks-exhausted",
             Failure::JoinToken(JoinTokenError::Unknown(_)) => "api.not-found",

@@ -196,15 +196,15 @@ pub(super) async fn diff(
         0 => None,
         number => Some(find(&call.app, number).await?),
     };
-    let old = from.as_ref().map(|from| documents(&from.files)).unwrap_or_default();
-    let difference = compose::diff(&old, &documents(&to.files), &call.app.catalog);
+    let old = from.as_ref().map(documents).transpose()?.unwrap_or_default();
+    let difference = compose::diff(&old, &documents(&to)?, &call.app.catalog);
     Ok(Json(DifferenceBetween { from: from.map(|from| from.number), to: to.number, difference }))
 }
 
-/// Of a revision, which was composed when it was applied. If this program judges otherwise, it is shown as empty
-/// rather than not at all.
-fn documents(files: &Files) -> Documents {
-    compose::compose(files).map(|fleet| fleet.documents()).unwrap_or_default()
+/// Of a revision, which was composed when it was applied; another program may judge otherwise.
+fn documents(revision: &Revision) -> Result<Documents, Failure> {
+    let composed = compose::compose(&revision.files);
+    composed.map(|fleet| fleet.documents()).map_err(|_| Failure::OldRevision(revision.number))
 }
 
 /// A fleet in all its aspects, or all that is wrong with it.
@@ -234,8 +234,9 @@ pub(super) async fn plan(
     let app = call.app;
     let (fleet, notes) = judged(&app, &call.body.files)?;
     let newest = app.controller.store.newest_revision().await?;
-    let old = newest.map(|revision| documents(&revision.files)).unwrap_or_default();
-    let difference = compose::diff(&old, &fleet.documents(), &app.catalog);
+    // That an old revision cannot be read any more does not keep the servers from being asked.
+    let old = newest.map_or(Some(Documents::new()), |revision| documents(&revision).ok());
+    let difference = old.map(|old| compose::diff(&old, &fleet.documents(), &app.catalog));
     let first = PlanLine::Fleet { difference, notes };
     let asked = futures_util::stream::iter(fleet.servers)
         .map(move |(server, composed)| {
@@ -288,9 +289,10 @@ pub(super) async fn apply(
     let app = call.app;
     let FleetApply { files, message, expect } = call.body;
     let (fleet, notes) = judged(&app, &files)?;
-    let newest = app.controller.store.revisions(1).await?.first().map_or(0, |revision| revision.number);
-    if let Some(expected) = expect.filter(|expected| *expected != newest) {
-        return Err(Failure::Overtaken { expected, newest });
+    let newest = app.controller.store.newest_revision().await?;
+    let number = newest.as_ref().map_or(0, |revision| revision.number);
+    if let Some(expected) = expect.filter(|expected| *expected != number) {
+        return Err(Failure::Overtaken { expected, newest: number });
     }
     let here = enrolled(&app).await?;
     let mut texts: BTreeMap<Name, String> =
@@ -299,7 +301,9 @@ pub(super) async fn apply(
     texts.retain(|name, _| here.contains_key(name));
     // Before the push: an agent may answer before this task goes on.
     let heard = app.controller.hub.watch();
-    let revision = Some(NewRevision { message, files });
+    // The same files again are no new revision: somebody may apply every hour.
+    let is_new = newest.is_none_or(|newest| newest.files != files);
+    let revision = is_new.then_some(NewRevision { message, files });
     let pushed = app.controller.push(texts, revision, &caller.by((app.controller.now)())).await?;
     let settled = unchanged(&app, &pushed.unchanged, &here).await?;
     let first = ApplyLine::Pushed {

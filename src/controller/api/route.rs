@@ -133,6 +133,7 @@ fn with_media(media: &'static str, body: impl Into<Body>) -> Response {
 
 /// A route whose handler takes the caller's authorisation first: there is no other way to make one.
 pub(super) fn route<L, P, Q, B, A, F, Fut>(
+    _level: L,
     method: Method,
     path: &'static str,
     summary: &'static str,

@@ -76,10 +76,20 @@ pub(super) async fn add(
 fn command(app: &App, token: &str) -> String {
     match &app.bootstrap_url {
         Some(url) => {
-            let repository = app.repository.as_ref().map(|from| format!(" sh --repository {from}")).unwrap_or_default();
-            format!("s=$(curl -fsSL {url}) && printf '%s\\n' {token} | sh -c \"$s\"{repository}")
+            let option = |from: &String| format!(" sh --repository {}", shell_word(from));
+            let repository = app.repository.as_ref().map(option).unwrap_or_default();
+            format!("s=$(curl -fsSL {}) && printf '%s\\n' {token} | sh -c \"$s\"{repository}", shell_word(url))
         }
         None => format!("printf '%s\\n' {token} | socle agent join --token-file -"),
+    }
+}
+
+/// A text of the configuration as one word of a line that a person pastes.
+fn shell_word(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/@%+,=".contains(&b);
+    match text.bytes().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 
@@ -154,4 +164,19 @@ pub(super) async fn plan_document(
 ) -> Result<Json<ServerPlan>, Failure> {
     judged(&call.app, &call.path, &call.body).await?;
     Ok(Json(ask(&call.app, &call.path.name, &call.body.text).await))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shell_word;
+
+    #[test]
+    fn what_is_pasted_is_one_word() {
+        assert_eq!(
+            shell_word("https://packages.example.org/bootstrap.sh"),
+            "https://packages.example.org/bootstrap.sh"
+        );
+        assert_eq!(shell_word("https://x/?a=1&b;$(c)"), "'https://x/?a=1&b;$(c)'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+    }
 }

@@ -95,8 +95,9 @@ pub struct ServerDocument {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "line", rename_all = "kebab-case")]
 pub enum PlanLine {
-    /// First: what differs from the newest revision, and what may be wrong on some servers.
-    Fleet { difference: Difference, notes: Vec<Problem> },
+    /// First: what differs from the newest revision (none: this program cannot read that one any more), and what may
+    /// be wrong on some servers.
+    Fleet { difference: Option<Difference>, notes: Vec<Problem> },
     /// What a server says it would do.
     Server { server: Name, plan: ServerPlan },
     /// Last.
@@ -119,7 +120,7 @@ pub enum ApplyLine {
     /// First: it is stored, signed and on its way. From here on the servers come to it whether anybody watches or
     /// not.
     Pushed {
-        /// None: a push for one server alone.
+        /// None: a push for one server alone, or the files of the newest revision again.
         revision: Option<u64>,
         /// By server, the document's mark.
         #[schemars(with = "BTreeMap<String, Mark>")]

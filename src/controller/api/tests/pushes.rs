@@ -219,9 +219,9 @@ async fn a_local_branch_is_told_and_stays_until_the_next_apply() {
     let (standing_now, hint) = standing(&world, "ks1").await;
     assert_eq!(standing_now, Standing::LocalBranch);
     assert!(hint.unwrap().contains("socle fleet apply"));
-    // The same text, and yet a new document: above the branch.
+    // The same text, and yet a new document: above the branch. The files are no new revision.
     let lines = apply(&world, files).await;
-    let ApplyLine::Pushed { marks, .. } = &lines[0] else { panic!("{lines:?}") };
+    let ApplyLine::Pushed { marks, revision: None, .. } = &lines[0] else { panic!("{lines:?}") };
     assert_eq!(marks[&name("ks1")].generation, Generation(3));
     assert_eq!(standing(&world, "ks1").await.0, Standing::AsWanted);
 }
@@ -232,7 +232,10 @@ async fn a_plan_is_the_servers_own_and_changes_nothing() {
     world.enrol("ks1").await;
     play(&world.app.controller, "ks1", Play::Converges).await;
     let lines: Vec<PlanLine> = world.lines("POST", "/v1/fleet/plan", json!({ "files": fleet("a") })).await;
-    assert!(matches!(&lines[0], PlanLine::Fleet { difference, .. } if difference.servers.len() == 2), "{lines:?}");
+    assert!(
+        matches!(&lines[0], PlanLine::Fleet { difference: Some(difference), .. } if difference.servers.len() == 2),
+        "{lines:?}"
+    );
     let plan = |of: &str| {
         let found = lines.iter().find_map(|line| match line {
             PlanLine::Server { server, plan } if server.as_str() == of => Some(plan),
