@@ -181,7 +181,7 @@ fn a_controller_serves_its_operators() {
 
     // A fleet is applied, although nobody has enrolled.
     home.fleet().args(["plan", "examples/fleet"]).assert().code(3).stdout(contains("blog: added: wordpress 6.8.7"));
-    let apply = home.fleet().args(["apply", "examples/fleet", "-m", "the beginning"]).assert().code(0);
+    let apply = home.fleet().args(["apply", "examples/fleet", "-m", "the beginning"]).assert().code(3);
     apply.stderr(contains("revision 1 is stored").and(contains("ks1: has not enrolled")));
     home.fleet()
         .args(["apply", "examples/fleet", "--expect", "0"])

@@ -299,7 +299,7 @@ fn a_difference_is_told_in_words() {
     };
     assert_eq!(
         difference(added),
-        "ks3: added\n  wiki: added: wordpress 6.1.9 at wiki.example.org\n  packages.htop none -> true\n  server.name none -> ks3\n"
+        "ks3: added\n  wiki: added: wordpress 6.1.9 at wiki.example.org\n  packages.htop none -> true\n"
     );
     assert_eq!(
         difference(replaced(

@@ -77,6 +77,8 @@ struct NobodyWatches;
 
 impl Following {
     async fn run(&mut self, mut heard: broadcast::Receiver<News>, push: Push) -> Result<(), NobodyWatches> {
+        // Who has not enrolled is not as wanted either.
+        self.converged &= !matches!(&push.first, ApplyLine::Pushed { not_enrolled, .. } if !not_enrolled.is_empty());
         self.say(push.first).await?;
         for (server, outcome) in push.settled {
             self.settle(server, outcome).await?;

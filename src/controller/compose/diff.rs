@@ -164,6 +164,10 @@ fn others(before: &Document, after: &Document) -> Vec<String> {
     for document in [&mut before, &mut after] {
         if let Some(fields) = document.as_object_mut() {
             fields.remove("instances");
+            // It is the name under which all this is told.
+            if let Some(server) = fields.get_mut("server").and_then(Value::as_object_mut) {
+                server.remove("name");
+            }
         }
     }
     let secret = |path: &[&str]| match path {
