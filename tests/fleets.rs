@@ -285,7 +285,7 @@ fn a_difference_is_told_in_words() {
     assert_eq!(difference(replaced("instances/blog.toml", "6.1.9", "6.8.7")), "ks1\n  blog: version 6.1.9 -> 6.8.7\n");
     assert_eq!(
         difference(replaced("instances/blog.toml", "ks1\"", "ks2\"\naliases = [\"b.example.org\"]")),
-        "ks1\n  blog: moved to `ks2`\nks2\n  blog: moved from `ks1`\n  blog: aliases none -> b.example.org\n"
+        "ks1\n  blog: moved to `ks2`; its data stays on `ks1`\nks2\n  blog: moved from `ks1`\n  blog: aliases none -> b.example.org\n"
     );
     assert_eq!(difference(|files| drop(files.remove("instances/blog.toml"))), "ks1\n  blog: removed\n");
     assert_eq!(

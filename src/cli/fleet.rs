@@ -91,7 +91,9 @@ pub fn run(FleetArgs { controller, command }: FleetArgs, places: Places, json: b
             FleetCommand::Apply { directory, message, expect } => {
                 apply(&controller, &directory, message, expect, json).await
             }
-            FleetCommand::Seal { server, instance, secret } => seal(&controller, &server, &instance, &secret, json).await,
+            FleetCommand::Seal { server, instance, secret } => {
+                seal(&controller, &server, &instance, &secret, json).await
+            }
             FleetCommand::Status => status(&controller, json).await,
             FleetCommand::History { lines } => history(&controller, lines, json).await,
             FleetCommand::Diff { from, to } => diff(&controller, from, to, json).await,

@@ -46,6 +46,18 @@ the units that are looked after
 the sites
 ";
 
+const CONTROLLER: &str = r".SH FILES
+.TP
+.I /etc/socle/controller.toml
+how this controller is reached, and where its database is
+.TP
+.I /var/lib/socle-controller
+the database, and the keys of the fleet: who has them can give every server orders
+.TP
+.I /run/socle-controller/api.sock
+where operators on this machine are answered: root and the group socle
+";
+
 const EXAMPLES: &str = r".SH EXAMPLES
 .nf
 socle catalog show wordpress
@@ -82,6 +94,9 @@ fn pages(command: &Command, directory: &Path) -> anyhow::Result<()> {
     page.extend_from_slice(ALL.as_bytes());
     if name.starts_with("socle-agent") || name == "socle" {
         page.extend_from_slice(AGENT.as_bytes());
+    }
+    if name.starts_with("socle-controller") || name.starts_with("socle-fleet") {
+        page.extend_from_slice(CONTROLLER.as_bytes());
     }
     if name == "socle" {
         page.extend_from_slice(EXAMPLES.as_bytes());

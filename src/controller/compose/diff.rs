@@ -112,7 +112,7 @@ impl Homes<'_> {
             let words = match (before.instances.get(name), after.instances.get(name)) {
                 (Some(before), Some(after)) => self.changed(before, after),
                 (Some(_), None) => match self.new.get(name) {
-                    Some((now, _)) if *now != server => vec![format!("moved to `{now}`")],
+                    Some((now, _)) if *now != server => vec![format!("moved to `{now}`; its data stays on `{server}`")],
                     _ => vec!["removed".to_owned()],
                 },
                 (None, Some(after)) => match self.old.get(name) {
@@ -136,6 +136,7 @@ impl Homes<'_> {
             ["params", param] => {
                 sounds_secret(param) || [before, after].iter().any(|i| self.is_secret(&i.recipe, param))
             }
+            ["secrets", ..] => true,
             _ => false,
         };
         changes(&json(before), &json(after), &secret)

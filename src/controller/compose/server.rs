@@ -15,19 +15,20 @@ use crate::model::problem::Problem;
 /// Every server whose document is valid. Instances of no known server are judged all the same.
 pub(super) fn compose_all(parts: &Parts<'_>, problems: &mut Problems<'_>) -> BTreeMap<Name, Composed> {
     let mut composed = BTreeMap::new();
+    let mut homes: BTreeMap<&str, Vec<(&Name, &Part<'_>)>> = BTreeMap::new();
+    for instance in &parts.instances {
+        // None is the server of nobody: no server has an empty name.
+        homes.entry(instance.1.text("server").map_or("", |(on, _)| on)).or_default().push(instance);
+    }
     for (name, part) in &parts.servers {
         known_form(part, "servers", problems);
         own_fields(name, part, problems);
-        let on_it =
-            |instance: &&(&Name, &Part<'_>)| instance.1.text("server").is_some_and(|(on, _)| on == name.as_str());
-        let instances: Vec<_> = parts.instances.iter().collect();
-        let instances: Vec<_> = instances.iter().filter(on_it).copied().collect();
+        let instances = homes.remove(name.as_str()).unwrap_or_default();
         if let Some(server) = compose(parts, Some((name, part)), &instances, problems) {
             composed.insert(name.clone(), server);
         }
     }
-    let known = |on: &str| parts.servers.keys().any(|name| name.as_str() == on);
-    for instance in parts.instances.iter().filter(|(_, part)| !part.text("server").is_some_and(|(on, _)| known(on))) {
+    for instance in homes.into_values().flatten() {
         compose(parts, None, &[instance], problems);
     }
     composed
