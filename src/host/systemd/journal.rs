@@ -14,8 +14,8 @@ use crate::host::{PortError, PortResult};
 const BYTES: usize = 16 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the words of a process are waited for. They come to the journal by another way than systemd's own,
-/// and its `--sync` did not wait for them before version 255. Most of what fails says why; what does not is
-/// told this much later.
+/// and a sync does not always wait for them (seen with systemd 252). Most of what fails says why; what does not
+/// is told this much later.
 const ON_ITS_WAY: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(20);
 
