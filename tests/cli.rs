@@ -304,9 +304,15 @@ fn every_command_has_a_manual_page() {
 fn what_the_documentation_calls_exists() {
     let known: BTreeSet<String> = commands().iter().map(|words| words.join(" ")).collect();
     let mut seen = BTreeSet::new();
-    for file in
-        ["README.md", "examples/fleet/README.md", "docs/en/operators.md", "docs/en/recipes.md", "docs/fr/operateurs.md"]
-    {
+    for file in [
+        "README.md",
+        "examples/fleet/README.md",
+        "docs/en/operators.md",
+        "docs/en/recipes.md",
+        "docs/en/fleet.md",
+        "docs/fr/operateurs.md",
+        "docs/fr/flotte.md",
+    ] {
         for call in read(file).split("socle ").skip(1) {
             let words: Vec<&str> = call
                 .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))

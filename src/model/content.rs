@@ -1,6 +1,7 @@
 //! Bytes on their way to a file, and values that must never be shown.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
@@ -33,7 +34,8 @@ impl fmt::Debug for Secret {
 /// hold secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Content {
-    bytes: Vec<u8>,
+    /// Shared: contents are cloned into plans.
+    bytes: Arc<[u8]>,
     digest: Digest,
 }
 
@@ -41,7 +43,7 @@ impl Content {
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
         let digest = Digest::of(&bytes);
-        Self { bytes, digest }
+        Self { bytes: bytes.into(), digest }
     }
 
     pub fn bytes(&self) -> &[u8] {

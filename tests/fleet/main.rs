@@ -5,6 +5,7 @@
 
 mod client;
 mod enrolment;
+mod link;
 mod operators;
 mod stream;
 mod world;

@@ -44,17 +44,27 @@ impl World {
 
     /// Agents' certificates live as long as said.
     pub async fn with_life(agent_life: Duration) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        Keys::create(&directory.path().join("keys"), "test", now(), random).unwrap();
-        let store = Store::open(&StoreUrl::sqlite(directory.path().join("controller.db"))).await.unwrap();
-        store.create_fleet(uuid::Uuid::from_u128(1), &name("test"), &operator()).await.unwrap();
-        Self::start(directory, store, agent_life).await
+        Self::with(agent_life, now).await
     }
 
-    async fn start(directory: tempfile::TempDir, store: Store, agent_life: Duration) -> Self {
+    /// With a clock of its own: to the controller, the servers' clocks are wrong.
+    pub async fn with(agent_life: Duration, clock: fn() -> jiff::Timestamp) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Keys::create(&directory.path().join("keys"), "test", clock(), random).unwrap();
+        let store = Store::open(&StoreUrl::sqlite(directory.path().join("controller.db"))).await.unwrap();
+        store.create_fleet(uuid::Uuid::from_u128(1), &name("test"), &operator()).await.unwrap();
+        Self::start(directory, store, agent_life, clock).await
+    }
+
+    async fn start(
+        directory: tempfile::TempDir,
+        store: Store,
+        agent_life: Duration,
+        clock: fn() -> jiff::Timestamp,
+    ) -> Self {
         let keys = Keys::load(&directory.path().join("keys")).unwrap();
         let fleet = store.fleet().await.unwrap().unwrap();
-        let mut controller = Controller::new(store, keys, fleet, vec!["localhost:0".to_owned()], now, random);
+        let mut controller = Controller::new(store, keys, fleet, vec!["localhost:0".to_owned()], clock, random);
         controller.agent_life = agent_life;
         let (controller, stop) = (Arc::new(controller), CancellationToken::new());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -65,10 +75,15 @@ impl World {
     /// Ends the controller's process, as far as one can from within, and starts another on the same files.
     pub async fn restart(self) -> Self {
         let life = self.controller.agent_life;
+        self.restart_with_life(life).await
+    }
+
+    pub async fn restart_with_life(self, life: Duration) -> Self {
+        let clock = self.controller.now;
         self.stop.cancel();
         self.serving.await.unwrap();
         let store = Store::open(self.controller.store.url()).await.unwrap();
-        Self::start(self.directory, store, life).await
+        Self::start(self.directory, store, life, clock).await
     }
 
     /// The controller's directory.

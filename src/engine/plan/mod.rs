@@ -27,8 +27,13 @@ use crate::model::{Kind, ResourceId};
 use crate::resources::{self, AnyChange, AnyDesired, AnyObserved, Diff, Phase, Wanted};
 use crate::resources::{package, service, setup};
 
+mod graph;
 #[cfg(test)]
 mod tests;
+mod waits;
+
+use graph::Graph;
+use waits::Waits;
 
 pub type StepId = usize;
 
@@ -74,15 +79,15 @@ impl Plan {
 }
 
 pub fn plan(wanted: &[Wanted], observation: &Observation) -> Plan {
-    let index: BTreeMap<&ResourceId, &Wanted> = wanted.iter().map(|w| (&w.id, w)).collect();
-    let mut draft = Draft { index, ..Draft::default() };
+    let mut draft =
+        Draft { graph: Graph::of(wanted), loose: Vec::new(), refused: BTreeMap::new(), unknown: BTreeMap::new() };
     let standing_still = owners_standing_still(wanted, observation);
     for w in wanted {
         draft.consider(w, observation, &standing_still);
     }
     draft.consider_orphans(observation);
     draft.join_package_installs();
-    draft.into_plan()
+    draft.into_plan(wanted)
 }
 
 /// A step before it has its number.
@@ -95,9 +100,8 @@ struct Loose {
     nth: usize,
 }
 
-#[derive(Default)]
 struct Draft<'a> {
-    index: BTreeMap<&'a ResourceId, &'a Wanted>,
+    graph: Graph<'a>,
     loose: Vec<Loose>,
     refused: BTreeMap<ResourceId, ErrorReport>,
     unknown: BTreeMap<ResourceId, ErrorReport>,
@@ -122,7 +126,7 @@ fn owners_standing_still(wanted: &[Wanted], observation: &Observation) -> BTreeS
 }
 
 impl<'a> Draft<'a> {
-    fn consider(&mut self, w: &Wanted, observation: &Observation, standing_still: &BTreeSet<String>) {
+    fn consider(&mut self, w: &Wanted, observation: &'a Observation, standing_still: &BTreeSet<String>) {
         let seen = match observation.seen.get(&w.id) {
             Some(Ok(seen)) => seen,
             Some(Err(error)) => {
@@ -168,11 +172,12 @@ impl<'a> Draft<'a> {
     }
 
     /// What is ours and nobody wants. What could not be looked at stays untouched and is said.
-    fn consider_orphans(&mut self, observation: &Observation) {
+    fn consider_orphans(&mut self, observation: &'a Observation) {
         for (id, seen) in &observation.seen {
-            if self.index.contains_key(id) {
+            if self.graph.wants(id) {
                 continue;
             }
+            self.graph.give_number(id);
             match seen.as_ref().map(|seen| resources::diff(&id.name, None, seen)) {
                 Err(error) => {
                     self.unknown.insert(id.clone(), error.clone());
@@ -212,16 +217,16 @@ impl<'a> Draft<'a> {
         self.loose = rest;
     }
 
-    fn into_plan(mut self) -> Plan {
-        let rank = topological_rank(&self.index);
+    fn into_plan(mut self, wanted: &'a [Wanted]) -> Plan {
+        let ranks = self.graph.ranks();
         // Orphans come before what is wanted; what is withdrawn, before what it needs.
         let place = |l: &Loose| {
             let id = &l.on[0];
-            let rank = rank.get(id).copied().map_or((0, 0), |r| match l.phase {
+            let rank = self.graph.number(id).and_then(|number| ranks.get(number)).map_or((0, 0), |r| match l.phase {
                 Phase::Withdraw => (1, usize::MAX - r),
-                _ => (1, r),
+                _ => (1, *r),
             });
-            let orphan_order = if rank.0 == 0 { orphan_order(id) } else { 0 };
+            let orphan = (rank.0 == 0).then(|| (orphan_order(id), id.clone()));
             let last = match l.phase {
                 // Rule 4: a dump waits for the instance's services to stand still.
                 Phase::Withdraw => id.kind == Kind::Setup,
@@ -229,77 +234,25 @@ impl<'a> Draft<'a> {
                 Phase::Switch => matches!(l.change, AnyChange::Service(service::Change::Enable)),
                 Phase::Stage | Phase::Prove | Phase::Retire => false,
             };
-            (l.phase, last, rank, orphan_order, id.clone(), l.nth)
+            (l.phase, last, rank, orphan, l.nth)
         };
         self.loose.sort_by_cached_key(place);
 
-        let bad: BTreeSet<&ResourceId> = self.refused.keys().chain(self.unknown.keys()).collect();
-        let ancestors = Ancestors::of(&self.index);
-        let moving = self.moving();
-        let steps = self
-            .loose
-            .iter()
-            .enumerate()
-            .map(|(id, l)| Step {
-                id,
-                on: l.on.clone(),
-                owner: l.owner.clone(),
-                phase: l.phase,
-                change: l.change.clone(),
-                needs: self.needs(id, &ancestors, &moving),
-                blocked_by: self.blocked_by(l, &bad, &ancestors, &moving),
-            })
-            .collect();
-        Plan { steps, refused: self.refused, unknown: self.unknown }
-    }
-
-    /// Owners whose release or data is about to change.
-    fn moving(&self) -> BTreeSet<&str> {
-        let moves = |l: &&Loose| l.phase > Phase::Stage && matches!(l.on[0].kind, Kind::Release | Kind::Setup);
-        self.loose.iter().filter(moves).filter_map(|l| l.owner.as_deref()).collect()
-    }
-
-    /// Rules 1 and 2: earlier steps that this one waits for.
-    fn needs(&self, id: StepId, ancestors: &Ancestors, moving: &BTreeSet<&str>) -> BTreeSet<StepId> {
-        let me = &self.loose[id];
-        let moving = me.owner.as_deref().filter(|owner| me.phase > Phase::Stage && moving.contains(owner));
-        let waits_for = |other: &Loose| {
-            let same_resource = other.on.iter().any(|on| me.on.contains(on));
-            let needed = me.on.iter().any(|on| other.on.iter().any(|other| ancestors.has(on, other)));
-            let same_owner = me.owner.is_some() && me.owner == other.owner;
-            let later_phase = same_owner
-                && match me.phase {
-                    Phase::Stage => false,
-                    Phase::Withdraw => {
-                        other.phase == Phase::Stage || (me.on[0].kind == Kind::Setup && other.phase == Phase::Withdraw)
-                    }
-                    Phase::Switch => other.phase < Phase::Switch,
-                    Phase::Prove | Phase::Retire => other.phase < me.phase,
-                };
-            let shared = other.phase == Phase::Stage
-                && moving.is_some_and(|owner| other.on.iter().any(|on| ancestors.owner_has(owner, on)));
-            same_resource || needed || later_phase || shared
+        let bad = self.refused.keys().chain(self.unknown.keys()).collect();
+        let owners: Vec<Option<&str>> = wanted.iter().map(|w| w.owner.as_deref()).collect();
+        let mut waits = Waits::of(&self.graph, &owners, &self.loose, bad);
+        let spared = |on: &ResourceId, bad: &ResourceId| {
+            matches!(on.kind, Kind::Service | Kind::Site)
+                && bad.kind == Kind::Database
+                && self.unknown.contains_key(bad)
         };
-        (0..id).filter(|other| waits_for(&self.loose[*other])).collect()
-    }
-
-    /// Rule 3.
-    fn blocked_by(
-        &self,
-        l: &Loose,
-        bad: &BTreeSet<&ResourceId>,
-        ancestors: &Ancestors,
-        moving: &BTreeSet<&str>,
-    ) -> Option<ResourceId> {
-        let serves = |on: &ResourceId| matches!(on.kind, Kind::Service | Kind::Site);
-        let spared = |b: &ResourceId| b.kind == Kind::Database && self.unknown.contains_key(b);
-        let by_need = bad.iter().find(|b| l.on.iter().any(|on| ancestors.has(on, b) && !(serves(on) && spared(b))));
-        let by_owner = || {
-            let owner = l.owner.as_deref().filter(|owner| l.phase > Phase::Stage && moving.contains(owner))?;
-            let of_owner = |id: &ResourceId| self.index.get(id).is_some_and(|w| w.owner.as_deref() == Some(owner));
-            bad.iter().find(|b| of_owner(b) || ancestors.owner_has(owner, b))
-        };
-        by_need.or_else(by_owner).map(|id| (*id).clone())
+        let waited: Vec<_> = (0..self.loose.len()).map(|id| (waits.needs(id), waits.blocked_by(id, spared))).collect();
+        drop(waits);
+        let steps = self.loose.into_iter().zip(waited).enumerate().map(|(id, (l, (needs, blocked_by)))| {
+            let Loose { on, owner, phase, change, .. } = l;
+            Step { id, on, owner, phase, change, needs, blocked_by }
+        });
+        Plan { steps: steps.collect(), refused: self.refused, unknown: self.unknown }
     }
 }
 
@@ -321,71 +274,4 @@ fn stop_first(w: &Wanted, seen: &AnyObserved) -> Option<AnyObserved> {
     let running = matches!(seen.active.as_str(), "active" | "activating" | "reloading" | "refreshing");
     let may_run = running || (own.active.is_none() && seen.text.is_some());
     may_run.then(|| AnyObserved::Service(service::Observed { active: "inactive".to_owned(), ..seen.clone() }))
-}
-
-/// The place of each wanted resource in an order that puts what is needed first. Members of a cycle
-/// (a recipe cannot make one) come last, by name.
-fn topological_rank(index: &BTreeMap<&ResourceId, &Wanted>) -> BTreeMap<ResourceId, usize> {
-    let mut waiting: BTreeMap<&ResourceId, usize> =
-        index.iter().map(|(id, w)| (*id, w.needs.iter().filter(|n| index.contains_key(n)).count())).collect();
-    let mut dependants: BTreeMap<&ResourceId, Vec<&ResourceId>> = BTreeMap::new();
-    for (id, w) in index {
-        for need in w.needs.iter().filter(|n| index.contains_key(n)) {
-            dependants.entry(need).or_default().push(id);
-        }
-    }
-    let mut ready: BTreeSet<&ResourceId> = waiting.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
-    let mut rank = BTreeMap::new();
-    while let Some(id) = ready.pop_first() {
-        rank.insert(id.clone(), rank.len());
-        for dependant in dependants.get(id).into_iter().flatten() {
-            if let Some(left) = waiting.get_mut(dependant) {
-                *left -= 1;
-                if *left == 0 {
-                    ready.insert(dependant);
-                }
-            }
-        }
-    }
-    for id in index.keys() {
-        let last = rank.len();
-        rank.entry((*id).clone()).or_insert(last);
-    }
-    rank
-}
-
-/// Everything each wanted resource needs, directly or not.
-struct Ancestors<'a> {
-    of: BTreeMap<&'a ResourceId, BTreeSet<&'a ResourceId>>,
-    of_owner: BTreeMap<&'a str, BTreeSet<&'a ResourceId>>,
-}
-
-impl<'a> Ancestors<'a> {
-    fn of(index: &BTreeMap<&'a ResourceId, &'a Wanted>) -> Self {
-        let mut of: BTreeMap<&ResourceId, BTreeSet<&ResourceId>> = BTreeMap::new();
-        let mut of_owner: BTreeMap<&str, BTreeSet<&ResourceId>> = BTreeMap::new();
-        for (id, w) in index {
-            let mut all = BTreeSet::new();
-            let mut open: Vec<&ResourceId> = w.needs.iter().collect();
-            while let Some(next) = open.pop() {
-                if all.insert(next) {
-                    open.extend(index.get(next).map(|w| &w.needs).into_iter().flatten());
-                }
-            }
-            if let Some(owner) = &w.owner {
-                of_owner.entry(owner).or_default().extend(&all);
-            }
-            of.insert(*id, all);
-        }
-        Self { of, of_owner }
-    }
-
-    /// Something of the owner needs it.
-    fn owner_has(&self, owner: &str, id: &ResourceId) -> bool {
-        self.of_owner.get(owner).is_some_and(|all| all.contains(id))
-    }
-
-    fn has(&self, id: &ResourceId, ancestor: &ResourceId) -> bool {
-        self.of.get(id).is_some_and(|all| all.contains(ancestor))
-    }
 }

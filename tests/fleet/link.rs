@@ -1,0 +1,131 @@
+//! The link as a process would run it, between a controller and an agent's door.
+
+use std::path::Path;
+use std::time::Duration;
+
+use socle::agent::enrolment::Identity;
+use socle::agent::link::{self, Config};
+use socle::controller::authority::AGENT_LIFE;
+use socle::model::fleet::Origin;
+use socle::wire::frame::{Reader, Writer};
+use socle::wire::message::{FromAgent, MAX_BYTES, ToAgent};
+use socle::wire::tls;
+use tokio::net::UnixListener;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::client::{Client, position};
+use crate::world::{Machine, World, name, now, operator, random, until};
+
+/// Where the agent would be: its door, and what comes in.
+struct Door {
+    listener: UnixListener,
+}
+
+impl Door {
+    fn open(machine: &Machine) -> Self {
+        Self { listener: UnixListener::bind(machine.path().join("link.sock")).unwrap() }
+    }
+
+    async fn hello(&self) -> (Reader<OwnedReadHalf, ToAgent>, Writer<OwnedWriteHalf, FromAgent>) {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        let (read, write) = stream.into_split();
+        let mut writer = Writer::new(write, MAX_BYTES);
+        writer.send(&FromAgent::Hello { version: "test".to_owned(), position: None }).await.unwrap();
+        (Reader::new(read, MAX_BYTES), writer)
+    }
+}
+
+/// Runs until the test ends. The identity names the port of this world.
+fn start(world: &World, machine: &Machine) -> tokio::task::JoinHandle<()> {
+    let mut identity = Identity::load(&machine.path()).unwrap().unwrap();
+    identity.addresses = vec![format!("localhost:{}", world.address.port())];
+    let path = machine.path().join("credential");
+    std::fs::write(&path, serde_json::to_vec(&identity).unwrap()).unwrap();
+    let (state, agent) = (machine.path(), machine.path().join("link.sock"));
+    let config = Config { identity: path, state, agent, now, random, status: |_| {} };
+    tokio::spawn(async move { link::run(&config).await })
+}
+
+fn renewed(state: &Path) -> bool {
+    state.join("certificate.json").exists()
+}
+
+async fn connected(world: &World) {
+    until("the link is connected", async || world.controller.hub.is_connected(&name("ks1")).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn carries_both_ways_and_connects_again() {
+    let world = World::new().await;
+    let machine = world.join("ks1").await;
+    let door = Door::open(&machine);
+    let _running = start(&world, &machine);
+    let (mut reader, mut writer) = door.hello().await;
+    assert_eq!(reader.next().await.unwrap(), ToAgent::Stored { sequence: 0 });
+    let texts = [(name("ks1"), "schema = 1\n".to_owned())].into();
+    world.controller.push(texts, None, &operator()).await.unwrap();
+    let ToAgent::Document { envelope } = reader.next().await.unwrap() else { panic!("no document") };
+    let payload = envelope.open(&[world.controller.keys.document.public()]).unwrap();
+    let position = position(&payload, Origin::Controller);
+    writer.send(&FromAgent::Accepted { position: position.clone() }).await.unwrap();
+    until("the position is stored", async || {
+        let known = world.controller.store.server(&name("ks1")).await.unwrap().unwrap().position;
+        known.filter(|known| *known == position)
+    })
+    .await;
+    // The agent restarts, then the controller lets go: the link comes back by itself each time.
+    drop((reader, writer));
+    let (mut reader, _writer) = door.hello().await;
+    reader.next().await.unwrap();
+    world.controller.hub.cut(&name("ks1"));
+    let (_reader, _writer) = door.hello().await;
+    connected(&world).await;
+    assert!(!renewed(&machine.path()), "the certificate is fresh");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_is_replaced_by_the_servers_own_key() {
+    let world = World::with_life(Duration::ZERO).await;
+    let machine = world.join("ks1").await;
+    until("the certificate expired, to the second", async || {
+        let mut client = Client::connect(&world, &machine).await.unwrap();
+        let short = Duration::from_millis(500);
+        matches!(tokio::time::timeout(short, client.reader.next()).await, Ok(Err(_))).then_some(())
+    })
+    .await;
+    let world = World::restart_with_life(world, AGENT_LIFE).await;
+    let door = Door::open(&machine);
+    let _running = start(&world, &machine);
+    let (_reader, _writer) = door.hello().await;
+    connected(&world).await;
+    assert!(renewed(&machine.path()));
+    let server = world.controller.store.server(&name("ks1")).await.unwrap().unwrap();
+    assert_eq!(server.recovery_sequence, 1);
+    let end = server.certificate.unwrap().not_after;
+    assert!(end.duration_since(now()) > jiff::SignedDuration::from_hours(24 * 6));
+}
+
+fn a_day_later() -> jiff::Timestamp {
+    now() + jiff::SignedDuration::from_hours(24)
+}
+
+fn a_day_earlier() -> jiff::Timestamp {
+    now() - jiff::SignedDuration::from_hours(24)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_wrong_by_a_day_keeps_nobody_out() {
+    for clock in [a_day_later, a_day_earlier] {
+        let world = World::with(AGENT_LIFE, clock).await;
+        let expires = clock() + jiff::SignedDuration::from_hours(4);
+        let machine = Machine::blank();
+        machine.join(&world.token_until("ks1", expires).await).await.unwrap();
+        let door = Door::open(&machine);
+        let _running = start(&world, &machine);
+        let (_reader, _writer) = door.hello().await;
+        connected(&world).await;
+        let identity = Identity::load(&machine.path()).unwrap().unwrap();
+        let (begin, end) = tls::validity(&identity.certificate()).unwrap();
+        assert!(begin < now() && now() < end);
+    }
+}
