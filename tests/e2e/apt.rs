@@ -81,7 +81,7 @@ fn nothing_else_is_removed() {
 /// bring everything in order.
 #[test]
 fn heals_after_a_kill_at_any_moment() {
-    let moments: u32 = if std::env::var_os("SOCLE_CRASH_FULL").is_some() { 60 } else { 12 };
+    let moments: u32 = if std::env::var_os("SOCLE_CRASH_FULL").is_some() { 60 } else { 8 };
     let machine = blank();
     let began = Instant::now();
     let first = apply(&machine, "nginx-light = true");

@@ -176,18 +176,24 @@ fn write_files(user_data: &str) -> Vec<(String, String)> {
     user_data.split("  - path: ").skip(1).map(entry).collect()
 }
 
-/// The script ends before each of its lines in turn; the next run, whole, enrols the server.
+/// The script ends before each of its lines in turn (every second one, without `--full`); the next run, whole, enrols
+/// the server.
 #[test]
 fn cut_at_every_line() {
     let every = std::env::var_os("SOCLE_CRASH_FULL").is_some();
     let blank = Blank::new("base-trixie");
     let lines: Vec<&str> = blank.script.lines().collect();
-    let (mut cuts, mut hit) = (0, 0);
+    let (mut places, mut cuts, mut hit) = (0, 0, 0);
     for at in 0..lines.len() {
         let mut cut = lines.clone();
         cut.insert(at, "kill -KILL $$");
         let cut = cut.join("\n");
         if lines[at].trim().is_empty() || lines[at].trim_start().starts_with('#') || !parses(&cut) {
+            continue;
+        }
+        places += 1;
+        // Half of them unless all are asked for: a cut and what heals it take ten seconds.
+        if !every && places % 2 == 0 {
             continue;
         }
         // To begin from nothing each time takes long; what differs is what stands at the ends of the phases.
@@ -202,7 +208,7 @@ fn cut_at_every_line() {
             blank.enrols(&format!("a cut before line {}: {}", at + 1, lines[at]));
         }
     }
-    assert!(cuts > 30 && hit * 2 > cuts, "{hit} of {cuts}");
+    assert!(places > 30 && hit * 2 > cuts, "{hit} of {cuts}, {places} places");
 }
 
 fn parses(script: &str) -> bool {
