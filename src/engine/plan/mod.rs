@@ -17,7 +17,8 @@
 //! 6. Units are enabled behind the rest of the Switch: from then on systemd takes every unit for changed, and
 //!    one reading of its files serves all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::iter::Peekable;
 
 use serde::Serialize;
 
@@ -32,7 +33,7 @@ mod graph;
 mod tests;
 mod waits;
 
-use graph::Graph;
+use graph::{Graph, Number};
 use waits::Waits;
 
 pub type StepId = usize;
@@ -82,10 +83,11 @@ pub fn plan(wanted: &[Wanted], observation: &Observation) -> Plan {
     let mut draft =
         Draft { graph: Graph::of(wanted), loose: Vec::new(), refused: BTreeMap::new(), unknown: BTreeMap::new() };
     let standing_still = owners_standing_still(wanted, observation);
-    for w in wanted {
-        draft.consider(w, observation, &standing_still);
+    let mut seen = Seen::of(observation);
+    for (number, w) in wanted.iter().enumerate() {
+        draft.consider(number, w, seen.get(&w.id), &standing_still);
     }
-    draft.consider_orphans(observation);
+    draft.consider_orphans(observation, seen.all_met());
     draft.join_package_installs();
     draft.into_plan(wanted)
 }
@@ -93,11 +95,44 @@ pub fn plan(wanted: &[Wanted], observation: &Observation) -> Plan {
 /// A step before it has its number.
 struct Loose {
     on: Vec<ResourceId>,
+    /// The same by number.
+    numbers: Vec<Number>,
     owner: Option<String>,
     phase: Phase,
     change: AnyChange,
     /// Its place among the changes of its resource.
     nth: usize,
+}
+
+type Looked = Result<AnyObserved, ErrorReport>;
+
+/// What was seen, asked for in the order of names; any other order costs more.
+struct Seen<'a> {
+    all: &'a BTreeMap<ResourceId, Looked>,
+    ahead: Peekable<btree_map::Iter<'a, ResourceId, Looked>>,
+    met: usize,
+}
+
+impl<'a> Seen<'a> {
+    fn of(observation: &'a Observation) -> Self {
+        Self { all: &observation.seen, ahead: observation.seen.iter().peekable(), met: 0 }
+    }
+
+    fn get(&mut self, id: &ResourceId) -> Option<&'a Looked> {
+        while self.ahead.next_if(|(next, _)| *next < id).is_some() {}
+        match self.ahead.next_if(|(next, _)| *next == id) {
+            Some((_, seen)) => {
+                self.met += 1;
+                Some(seen)
+            }
+            None => self.all.get(id),
+        }
+    }
+
+    /// Everything that was seen was asked for.
+    fn all_met(&self) -> bool {
+        self.met == self.all.len()
+    }
 }
 
 struct Draft<'a> {
@@ -126,8 +161,8 @@ fn owners_standing_still(wanted: &[Wanted], observation: &Observation) -> BTreeS
 }
 
 impl<'a> Draft<'a> {
-    fn consider(&mut self, w: &Wanted, observation: &'a Observation, standing_still: &BTreeSet<String>) {
-        let seen = match observation.seen.get(&w.id) {
+    fn consider(&mut self, number: Number, w: &Wanted, seen: Option<&Looked>, standing_still: &BTreeSet<String>) {
+        let seen = match seen {
             Some(Ok(seen)) => seen,
             Some(Err(error)) => {
                 self.unknown.insert(w.id.clone(), error.clone());
@@ -147,37 +182,38 @@ impl<'a> Draft<'a> {
         let still = w.owner.as_ref().is_some_and(|owner| standing_still.contains(owner));
         match (still, stop_first(w, seen)) {
             (true, Some(stopped)) => {
-                self.add(w, 0, Phase::Withdraw, AnyChange::Service(service::Change::Stop));
-                self.diff(w, &stopped, 1);
+                self.add(number, w, 0, Phase::Withdraw, AnyChange::Service(service::Change::Stop));
+                self.diff(number, w, &stopped, 1);
             }
-            _ => self.diff(w, seen, 0),
+            _ => self.diff(number, w, seen, 0),
         }
     }
 
-    fn diff(&mut self, w: &Wanted, seen: &AnyObserved, first: usize) {
+    fn diff(&mut self, number: Number, w: &Wanted, seen: &AnyObserved, first: usize) {
         match resources::diff(&w.id.name, Some(&w.desired), seen) {
             Diff::Refused(error) => {
                 self.refused.insert(w.id.clone(), error);
             }
             Diff::Changes(changes) => {
                 for (nth, (phase, change)) in changes.into_iter().enumerate() {
-                    self.add(w, first + nth, phase, change);
+                    self.add(number, w, first + nth, phase, change);
                 }
             }
         }
     }
 
-    fn add(&mut self, w: &Wanted, nth: usize, phase: Phase, change: AnyChange) {
-        self.loose.push(Loose { on: vec![w.id.clone()], owner: w.owner.clone(), phase, change, nth });
+    fn add(&mut self, number: Number, w: &Wanted, nth: usize, phase: Phase, change: AnyChange) {
+        let (on, numbers) = (vec![w.id.clone()], vec![number]);
+        self.loose.push(Loose { on, numbers, owner: w.owner.clone(), phase, change, nth });
     }
 
     /// What is ours and nobody wants. What could not be looked at stays untouched and is said.
-    fn consider_orphans(&mut self, observation: &'a Observation) {
-        for (id, seen) in &observation.seen {
+    fn consider_orphans(&mut self, observation: &'a Observation, none: bool) {
+        for (id, seen) in observation.seen.iter().filter(|_| !none) {
             if self.graph.wants(id) {
                 continue;
             }
-            self.graph.give_number(id);
+            let number = self.graph.give_number(id);
             match seen.as_ref().map(|seen| resources::diff(&id.name, None, seen)) {
                 Err(error) => {
                     self.unknown.insert(id.clone(), error.clone());
@@ -187,7 +223,14 @@ impl<'a> Draft<'a> {
                 }
                 Ok(Diff::Changes(changes)) => {
                     for (nth, (phase, change)) in changes.into_iter().enumerate() {
-                        self.loose.push(Loose { on: vec![id.clone()], owner: None, phase, change, nth });
+                        self.loose.push(Loose {
+                            on: vec![id.clone()],
+                            numbers: vec![number],
+                            owner: None,
+                            phase,
+                            change,
+                            nth,
+                        });
                     }
                 }
             }
@@ -205,14 +248,15 @@ impl<'a> Draft<'a> {
             let mut on = Vec::new();
             let mut all = BTreeSet::new();
             for install in installs {
-                on.extend(install.on);
+                on.extend(install.on.into_iter().zip(install.numbers));
                 if let AnyChange::Package(package::Change::Install { names }) = install.change {
                     all.extend(names);
                 }
             }
             on.sort();
+            let (on, numbers) = on.into_iter().unzip();
             let change = AnyChange::Package(package::Change::Install { names: all });
-            rest.insert(0, Loose { on, owner: None, phase: Phase::Stage, change, nth: 0 });
+            rest.insert(0, Loose { on, numbers, owner: None, phase: Phase::Stage, change, nth: 0 });
         }
         self.loose = rest;
     }
@@ -222,7 +266,8 @@ impl<'a> Draft<'a> {
         // Orphans come before what is wanted; what is withdrawn, before what it needs.
         let place = |l: &Loose| {
             let id = &l.on[0];
-            let rank = self.graph.number(id).and_then(|number| ranks.get(number)).map_or((0, 0), |r| match l.phase {
+            // Of packages that are installed together, any will do.
+            let rank = ranks.get(l.numbers[0]).map_or((0, 0), |r| match l.phase {
                 Phase::Withdraw => (1, usize::MAX - r),
                 _ => (1, *r),
             });

@@ -10,8 +10,6 @@ use crate::resources::Phase;
 pub(super) struct Waits<'a> {
     graph: &'a Graph<'a>,
     loose: &'a [Loose],
-    /// The resources of each step.
-    on: Vec<Vec<Number>>,
     /// The steps of each resource, in order.
     steps: Vec<Vec<StepId>>,
     owners: HashMap<&'a str, Owner>,
@@ -41,12 +39,10 @@ impl<'a> Waits<'a> {
         loose: &'a [Loose],
         bad: BTreeSet<&'a ResourceId>,
     ) -> Self {
-        let number = |id: &ResourceId| graph.number(id);
-        let on: Vec<Vec<Number>> = loose.iter().map(|l| l.on.iter().filter_map(number).collect()).collect();
         let mut steps = vec![Vec::new(); graph.numbers()];
         let mut owners: HashMap<&str, Owner> = HashMap::new();
         for (id, l) in loose.iter().enumerate() {
-            on[id].iter().for_each(|number| steps[*number].push(id));
+            l.numbers.iter().for_each(|number| steps[*number].push(id));
             if let Some(owner) = &l.owner {
                 let owner = owners.entry(owner).or_default();
                 owner.steps.push(id);
@@ -66,10 +62,10 @@ impl<'a> Waits<'a> {
         let bad: Vec<&ResourceId> = bad.into_iter().collect();
         let mut place_in_bad = vec![None; graph.numbers()];
         for (place, id) in bad.iter().enumerate() {
-            number(id).into_iter().for_each(|number| place_in_bad[number] = Some(place));
+            graph.number(id).into_iter().for_each(|number| place_in_bad[number] = Some(place));
         }
         let found_by = vec![StepId::MAX; loose.len()];
-        Self { graph, loose, on, steps, owners, bad, place_in_bad, found_by }
+        Self { graph, loose, steps, owners, bad, place_in_bad, found_by }
     }
 
     /// The owner, if its release or data is about to change and this step is part of that.
@@ -90,7 +86,7 @@ impl<'a> Waits<'a> {
         };
         let me = &self.loose[id];
         let earlier = |steps: &'_ [StepId]| steps.iter().copied().take_while(|other| *other < id).collect::<Vec<_>>();
-        for number in &self.on[id] {
+        for number in &me.numbers {
             for needed in std::iter::once(number).chain(self.graph.ancestors(*number)) {
                 self.steps[*needed].iter().copied().take_while(|other| *other < id).for_each(&mut find);
             }
@@ -113,7 +109,7 @@ impl<'a> Waits<'a> {
             return None;
         }
         let place = |number: &Number| self.place_in_bad[*number];
-        let by_need = self.loose[id].on.iter().zip(&self.on[id]).flat_map(|(on, number)| {
+        let by_need = self.loose[id].on.iter().zip(&self.loose[id].numbers).flat_map(|(on, number)| {
             self.graph.ancestors(*number).iter().filter_map(place).filter(|place| !spared(on, self.bad[*place]))
         });
         let by_owner = || self.moving(id)?.own.iter().chain(&self.moving(id)?.needs).filter_map(place).min();
