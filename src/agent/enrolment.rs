@@ -108,6 +108,12 @@ impl Membership {
     pub fn load(state: &Path) -> Result<Option<Self>, EnrolError> {
         load(state, FLEET)
     }
+
+    /// Whether this server belongs to a fleet, also if the file that says to which is damaged.
+    pub fn is_there(state: &Path) -> Result<bool, EnrolError> {
+        let path = state.join(FLEET);
+        path.try_exists().map_err(|error| EnrolError::Keep(DurableError::Read(path, error)))
+    }
 }
 
 impl Identity {

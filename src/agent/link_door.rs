@@ -206,7 +206,7 @@ pub fn listen(path: &Path, group: &str) -> std::io::Result<UnixListener> {
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    if let Ok(Some(group)) = nix::unistd::Group::from_name(group) {
+    if let Some(group) = nix::unistd::Group::from_name(group)? {
         nix::unistd::chown(path, None, Some(group.gid))?;
     }
     Ok(listener)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::enrolment::EnrolError;
+use super::enrolment::{EnrolError, Membership};
 use super::learn::tell_earlier;
 use super::ledger::{Ledger, LedgerError};
 use super::outbox::{Outbox, OutboxError};
@@ -224,7 +224,7 @@ impl Agent {
             return Ok(());
         }
         // To the controller first: if we end in between, it is told twice, not never.
-        if self.state.join("fleet.json").exists() {
+        if Membership::is_there(&self.state)? {
             self.outbox().put(Item::Report { report, position: ledger.position() }, (self.now)(), lock)?;
         }
         crate::durable::write(&path, &bytes, 0o600).map_err(AgentError::Report)

@@ -58,8 +58,11 @@ impl Config {
 
     /// The database; `state` is the controller's directory.
     pub fn store_url(&self, state: &Path) -> StoreUrl {
-        let configured = self.database.as_deref().and_then(|url| url.parse().ok());
-        configured.unwrap_or_else(|| StoreUrl::sqlite(state.join("controller.db")))
+        match &self.database {
+            // Never another database than the one that was asked for.
+            Some(url) => url.parse().expect("`load` refuses what is no address of a database"),
+            None => StoreUrl::sqlite(state.join("controller.db")),
+        }
     }
 }
 

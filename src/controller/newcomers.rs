@@ -54,7 +54,16 @@ async fn give(controller: &Controller, name: &Name) -> Result<(), PushError> {
         return Ok(());
     }
     let revision = controller.store.newest_revision().await?;
-    let of_the_fleet = revision.and_then(|revision| compose::compose(&revision.files).ok());
+    let of_the_fleet = match revision.map(|revision| (revision.number, compose::compose(&revision.files))) {
+        Some((number, Err(problems))) => {
+            // It was composed once, by an earlier program. What the server had before still stands.
+            let problems = problems.len();
+            tracing::warn!(server = %name, "revision {number} cannot be composed any more: {problems} problem(s)");
+            None
+        }
+        Some((_, Ok(fleet))) => Some(fleet),
+        None => None,
+    };
     let of_the_fleet = of_the_fleet.and_then(|mut fleet| fleet.servers.remove(name)).map(|composed| composed.text);
     let Some(text) = of_the_fleet.or(had.map(|document| document.text)) else { return Ok(()) };
     controller.push_anew(name, text, &By::new(format!("server:{name}"), (controller.now)())).await?;
