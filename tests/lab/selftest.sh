@@ -84,7 +84,7 @@ $L up s1 $N.11 >/dev/null 2>&1
 summed() { [ "$(in1 sha256sum "$1" | cut -d' ' -f1)" = "$sum" ]; }
 curl1 -o /root/wp $M/$WP; ok 'https, trusted, whole'   summed /root/wp
 ok 'http too'                     code 200 http://mirror.lab.test/$WP
-for path in wordpress.org/wordpress-6.1.9.tar.gz releases.wikimedia.org/mediawiki/1.39/mediawiki-1.39.17.tar.gz releases.wikimedia.org/mediawiki/1.39/mediawiki-1.39.17.tar.gz.sig \
+for path in wordpress.org/wordpress-6.1.9.tar.gz releases.wikimedia.org/mediawiki/1.39/mediawiki-1.39.17.tar.gz \
   releases.wikimedia.org/mediawiki/1.43/mediawiki-1.43.9.tar.gz download.dokuwiki.org/src/dokuwiki/dokuwiki-2022-07-31a.tgz files/versions pypi/simple/radicale/; do
   ok "  $path"                    code 200 -I $M/$path; done
 ok 'what is not there is a 404'   code 404 $M/wordpress.org/nothing.tar.gz
