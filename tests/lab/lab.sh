@@ -242,7 +242,9 @@ cgroup_dirs() {  # this machine's directory in every cgroup hierarchy, below the
     if [ -d "$m" ]; then echo "$m${path%/}/$LAB_ID/$n"; fi
   done </proc/self/cgroup; }
 cgroup_make() {
-  local d; cgroup_dirs "$1" | tee "$run/$1/cgroups" | while read -r d; do
+  # Those of an earlier machine of this name may not have become empty in time; with children below it none takes a device list.
+  cgroup_dirs "$1" >"$run/$1/cgroups"; cgroup_remove "$1"
+  local d; while read -r d; do
     mkdir -p "$d"
     case $d in
     /sys/fs/cgroup/cpuset/*) local p; for p in "$(dirname "$d")" "$d"; do cat /sys/fs/cgroup/cpuset/cpuset.cpus >"$p/cpuset.cpus"; cat /sys/fs/cgroup/cpuset/cpuset.mems >"$p/cpuset.mems"; done;;
@@ -252,7 +254,7 @@ cgroup_make() {
       local a; for a in 'c *:* m' 'b *:* m' 'c 1:3 rwm' 'c 1:5 rwm' 'c 1:7 rwm' 'c 1:8 rwm' 'c 1:9 rwm' 'c 1:11 rwm' 'c 5:0 rwm' 'c 5:1 rwm' 'c 5:2 rwm' \
         'c 136:* rwm' 'c 10:200 rwm' 'c 10:229 rwm' 'c 10:234 rwm'; do echo "$a" >"$d/devices.allow"; done;;
     esac
-  done; }
+  done <"$run/$1/cgroups"; }
 cgroup_remove() {
   local d i; for d in $(readf "$run/$1/cgroups"); do
     for i in {1..60}; do

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the words of a process are waited for. They come to the journal by another way than systemd's own,
 /// and a sync does not always wait for them (seen with systemd 252). Most of what fails says why; what does not
 /// is told this much later.
-const ON_ITS_WAY: Duration = Duration::from_millis(300);
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The last `lines` of the unit's journal, control characters escaped.
