@@ -117,6 +117,10 @@ impl AgentError {
                 ("fleet.identity", Some("socle agent join --token-file FILE, with a new token".to_owned()))
             }
             AgentError::Outbox(_) => ("outbox.error", Some("see `df -h /var/lib/socle`".to_owned())),
+            AgentError::Restore(_) => ("restore.error", Some("see `df -h /var/lib/socle`".to_owned())),
+            AgentError::RestoreDamaged { path, .. } => {
+                ("restore.damaged", Some(format!("remove `{}` and restore again", path.display())))
+            }
             AgentError::Report(_) => ("report.error", Some("see `df -h /var/lib/socle`".to_owned())),
         };
         ErrorReport::of(code, self, hint)

@@ -3,6 +3,7 @@
 //! Owns: the ledger, tasks and shutdown. Never: contains a rule about a resource. Start reading at
 //! [`reconcile::bring_about`].
 
+pub mod backup;
 pub mod config;
 pub mod daemon;
 pub mod delivery;

@@ -16,6 +16,7 @@ use crate::host::probe::LocalProbe;
 use crate::host::sql::Sql;
 use crate::host::systemd::Systemd;
 use crate::host::tasks::UnitTasks;
+use crate::host::vault::RusticVault;
 use crate::host::venv::PipVenv;
 use crate::host::{Host, Units};
 use crate::model::problem::Problem;
@@ -57,6 +58,7 @@ pub fn agent(root: &Path, state: &Path) -> Result<Agent, SetupError> {
     };
     Ok(Agent {
         host,
+        vault: Arc::new(RusticVault::new(program)),
         state: state.to_owned(),
         catalog: catalog(root)?,
         facts: facts(root)?,

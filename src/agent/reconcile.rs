@@ -14,6 +14,7 @@ use super::target::Checked;
 use crate::durable::{DurableError, HostLock, LockError};
 use crate::engine::{Events, Plan, consequence, journal::Journal, pass};
 use crate::host::Host;
+use crate::host::vault::Vault;
 use crate::model::Name;
 use crate::model::document::DriftPolicy;
 use crate::model::problem::Problem;
@@ -24,6 +25,8 @@ use crate::wire::message::Item;
 /// Everything the agent works with. Time and randomness come from outside.
 pub struct Agent {
     pub host: Host,
+    /// Where backups are kept.
+    pub vault: Arc<dyn Vault>,
     /// `/var/lib/socle`
     pub state: PathBuf,
     pub catalog: Catalog,
@@ -63,6 +66,10 @@ pub enum AgentError {
     Journal(#[source] DurableError),
     #[error("cannot keep the report")]
     Report(#[source] DurableError),
+    #[error("cannot take up a restore")]
+    Restore(#[source] DurableError),
+    #[error("the note `{path}` of a restore is damaged")]
+    RestoreDamaged { path: PathBuf, source: serde_json::Error },
     #[error(transparent)]
     Identity(#[from] EnrolError),
     #[error(transparent)]
@@ -102,21 +109,23 @@ impl Agent {
     pub async fn apply(&self, file: &str, text: &str, events: &dyn Events) -> Result<Report, AgentError> {
         let lock = self.lock("socle agent apply")?;
         let mut ledger = Ledger::load(&self.state)?;
+        let notes = self.take_up_restores(&mut ledger, &lock)?;
         let news = ledger.accept_local(file, text, (self.now)());
         let checked = self.check_with(&ledger, file, text)?;
         if news {
             // Durable before anything is done: from here on the document stands, whatever happens.
             ledger.store(&self.state, &lock)?;
         }
-        self.bring_about(&mut ledger, checked, &lock, events).await
+        self.bring_about(&mut ledger, checked, notes, &lock, events).await
     }
 
     /// Brings about what was accepted before.
     pub async fn reconcile(&self, events: &dyn Events) -> Result<Report, AgentError> {
         let lock = self.lock("socle agent run")?;
         let mut ledger = Ledger::load(&self.state)?;
+        let notes = self.take_up_restores(&mut ledger, &lock)?;
         let checked = self.checked(&ledger)?;
-        self.bring_about(&mut ledger, checked, &lock, events).await
+        self.bring_about(&mut ledger, checked, notes, &lock, events).await
     }
 
     /// What the daemon does by itself: reconcile; or only look, if the document says `drift = "report"`.
@@ -147,7 +156,7 @@ impl Agent {
         }
         ledger.store(&self.state, &lock)?;
         let checked = self.checked(&ledger)?;
-        self.bring_about(&mut ledger, checked, &lock, events).await
+        self.bring_about(&mut ledger, checked, Vec::new(), &lock, events).await
     }
 
     /// Passes until nothing new is learnt: a form was condemned and the last good one is to come back, or
@@ -157,12 +166,13 @@ impl Agent {
         &self,
         ledger: &mut Ledger,
         checked: Checked,
+        mut notes: Vec<String>,
         lock: &HostLock,
         events: &dyn Events,
     ) -> Result<Report, AgentError> {
         let Checked { document, mut target, mut wanted } = checked;
         let generation = ledger.generation();
-        let mut notes = self.interrupted()?;
+        notes.extend(self.interrupted()?);
         let mut stored = ledger.clone();
         ledger.forget_stale(&document);
         // What earlier rounds changed, for the one report.

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use tokio::net::UnixStream;
 
+use super::backup::{self, BackupCommand, RecoverArgs, RestoreArgs};
 use super::client::Controller;
 use super::progress::Terminal;
 use super::{Exit, Places, print};
@@ -61,6 +62,13 @@ pub enum AgentCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Save the instances, and look at what was saved
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// Bring the data of an instance back from a backup
+    Restore(RestoreArgs),
+    /// Make this blank server the one that was lost
+    Recover(RecoverArgs),
     /// Show the journal of an instance's services
     Logs {
         instance: Name,
@@ -157,6 +165,9 @@ async fn go(command: AgentCommand, places: Places, json: bool) -> anyhow::Result
         AgentCommand::Purge { instance, yes: true } => {
             ask(&agent, Request::Purge { name: instance }, &terminal, json, false).await
         }
+        AgentCommand::Backup(command) => backup::run(&agent, command, &terminal, json).await,
+        AgentCommand::Restore(args) => backup::restore(&agent, args, &terminal, json).await,
+        AgentCommand::Recover(args) => backup::recover(&agent, args, &terminal, json).await,
         AgentCommand::Logs { instance, lines, follow } => logs(&agent, &instance, lines, follow).await,
         AgentCommand::Join { token_file } => join(&agent, &token_file, json).await,
         AgentCommand::Run => daemon::run(agent).await.map(|()| Exit::Converged).map_err(Into::into),
@@ -233,7 +244,7 @@ async fn plan(agent: &Agent, file: Option<PathBuf>, json: bool) -> anyhow::Resul
 }
 
 /// Through the daemon if it runs, else here.
-async fn ask(
+pub(super) async fn ask(
     agent: &Agent,
     request: Request,
     terminal: &Arc<Terminal>,
@@ -281,7 +292,7 @@ fn failed(error: AgentError, json: bool) -> anyhow::Result<Exit> {
     told(&error.report(), json)
 }
 
-fn told(report: &ErrorReport, json: bool) -> anyhow::Result<Exit> {
+pub(super) fn told(report: &ErrorReport, json: bool) -> anyhow::Result<Exit> {
     if json {
         print::json(report)?
     } else {
@@ -297,7 +308,13 @@ fn exit_of(code: &str) -> Exit {
         | "agent.still-wanted"
         | "agent.nothing-to-go-back-to"
         | "agent.nothing-accepted"
-        | "document.unreadable" => Exit::BadInput,
+        | "document.unreadable"
+        | "backup.no-repository"
+        | "backup.no-key"
+        | "backup.no-snapshot"
+        | "backup.not-blank"
+        | "backup.nothing"
+        | "vault.wrong-key" => Exit::BadInput,
         _ => Exit::Unexpected,
     }
 }
@@ -305,7 +322,7 @@ fn exit_of(code: &str) -> Exit {
 /// The document that was named cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {0}")]
-struct Unreadable(String, #[source] std::io::Error);
+pub(super) struct Unreadable(String, #[source] std::io::Error);
 
 impl Unreadable {
     fn report(&self) -> ErrorReport {
@@ -319,7 +336,7 @@ impl Unreadable {
 }
 
 /// What the document is called, and its text.
-fn read(file: &Path) -> Result<(String, String), Unreadable> {
+pub(super) fn read(file: &Path) -> Result<(String, String), Unreadable> {
     if file == Path::new("-") {
         let mut text = String::new();
         let read = std::io::stdin().read_to_string(&mut text);

@@ -1,6 +1,7 @@
 //! The command line: parses, calls, prints, and turns outcomes into exit codes. No logic.
 
 mod agent;
+mod backup;
 mod catalog;
 mod client;
 mod controller;

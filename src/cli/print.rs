@@ -230,6 +230,11 @@ fn instance_status(out: &mut String, instance: &InstanceStatus) -> std::fmt::Res
     Ok(())
 }
 
+/// A moment, to the minute.
+pub fn time(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
 /// A size in IEC units with one decimal.
 pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;

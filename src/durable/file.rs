@@ -64,6 +64,13 @@ pub fn put_in_place(temporary: &Path, path: &Path) -> Result<(), DurableError> {
     sync_parent(path)
 }
 
+/// Gives a file or directory another name on the same file system; there is nothing at `to` yet.
+pub fn rename(from: &Path, to: &Path) -> Result<(), DurableError> {
+    fs::rename(from, to).map_err(|error| DurableError::Rename(to.to_owned(), error))?;
+    sync_parent(to)?;
+    sync_parent(from)
+}
+
 /// Removes `path`; that it was not there is fine.
 pub fn remove(path: &Path) -> Result<(), DurableError> {
     match fs::remove_file(path) {

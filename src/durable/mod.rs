@@ -9,7 +9,7 @@ mod lines;
 mod link;
 mod lock;
 
-pub use file::{DurableError, put_in_place, read, remove, write, write_new};
+pub use file::{DurableError, put_in_place, read, remove, rename, write, write_new};
 pub use lines::{Appender, read_lines};
 pub use link::swap_link;
 pub use lock::{HostLock, LockError};

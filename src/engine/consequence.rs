@@ -44,6 +44,7 @@ async fn consequences(host: &Host, plan: &Plan, step: &Step) -> Vec<Consequence>
         AnyChange::Service(service::Change::Restart) => vec![Consequence::Restart],
         AnyChange::Service(service::Change::Stop) if starts_again(plan, step) => vec![Consequence::Downtime],
         AnyChange::Setup(setup::Change::Migrate { .. }) => vec![Consequence::PointOfNoReturn],
+        AnyChange::Setup(setup::Change::Return { .. }) => vec![Consequence::Downtime, Consequence::Destroys],
         AnyChange::Setup(setup::Change::Forget | setup::Change::DropDumps { .. })
         | AnyChange::Directory(directory::Change::RemoveAll)
         | AnyChange::Database(database::Change::DropDatabase) => vec![Consequence::Destroys],

@@ -20,6 +20,7 @@ pub mod process;
 pub mod sql;
 pub mod systemd;
 pub mod tasks;
+pub mod vault;
 pub mod venv;
 
 use std::path::PathBuf;

@@ -163,6 +163,14 @@ pub struct DatabaseState {
     pub extensions: BTreeSet<String>,
 }
 
+/// A dump while it is taken.
+pub struct DumpStream {
+    /// What the dump's file would hold, for whoever reads it to its end.
+    pub from: std::os::fd::OwnedFd,
+    /// Answers after the end whether that was all.
+    pub whole: tokio::sync::oneshot::Receiver<Result<(), String>>,
+}
+
 /// MariaDB and PostgreSQL through their Unix sockets, as their own superuser.
 #[async_trait]
 pub trait Databases: Send + Sync {
@@ -180,6 +188,8 @@ pub trait Databases: Send + Sync {
     async fn drop_role(&self, engine: Engine, role: &str) -> PortResult<()>;
     /// A consistent dump as SQL text into a new file (0600), fsynced; its digest.
     async fn dump(&self, engine: Engine, name: &str, to: &Path) -> PortResult<Digest>;
+    /// The same, to be read while it is taken: held nowhere.
+    async fn dump_stream(&self, engine: Engine, name: &str) -> PortResult<DumpStream>;
     /// Empties the database and reads the dump back. May be repeated after an interruption.
     async fn restore(&self, engine: Engine, name: &str, owner: &str, from: &Path) -> PortResult<()>;
 }

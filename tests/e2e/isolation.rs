@@ -30,7 +30,8 @@ fn two_instances_do_not_see_each_other() {
 }
 
 /// The units that we ship, and the highest exposure that each may have, times ten. The files say what is counted.
-const SHIPPED: [(&str, u32); 3] = [("socle-agent", 43), ("socle-link", 15), ("socle-controller", 15)];
+const SHIPPED: [(&str, u32); 4] =
+    [("socle-agent", 43), ("socle-link", 15), ("socle-controller", 15), ("socle-backup@", 20)];
 
 /// `systemd-analyze security` of every generated and every shipped unit, by the rules of this machine's systemd.
 fn exposure(image: &str) {
@@ -40,7 +41,8 @@ fn exposure(image: &str) {
     machine.socle(&["agent", "apply", "/root/units.toml"]).expect(0);
     let units = machine.run(&["systemctl", "list-unit-files", "--no-legend", "--plain", "socle-*.service"]).stdout;
     let units: Vec<&str> = units.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let ours: Vec<&&str> = units.iter().filter(|unit| **unit != "socle-agent.service").collect();
+    let shipped = |unit: &str| ["socle-agent.service", "socle-backup@.service"].contains(&unit);
+    let ours: Vec<&&str> = units.iter().filter(|unit| !shipped(unit)).collect();
     assert!(ours.len() >= 3, "{units:?}");
     for unit in ours {
         let tight = machine.run(&["systemd-analyze", "security", "--threshold=20", "--no-pager", unit]);

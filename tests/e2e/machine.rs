@@ -85,6 +85,7 @@ impl Machine {
         lab_ok(&["push", &machine.name, binary().to_str().unwrap(), "/usr/bin/socle"]);
         for (from, to) in [
             ("units/systemd/socle-agent.service", "/etc/systemd/system/socle-agent.service"),
+            ("units/systemd/socle-backup@.service", "/etc/systemd/system/socle-backup@.service"),
             ("units/tmpfiles.d/socle-agent.conf", "/usr/lib/tmpfiles.d/socle-agent.conf"),
             ("units/sysusers.d/socle-agent.conf", "/usr/lib/sysusers.d/socle-agent.conf"),
             ("tests/lab/agent.toml", "/etc/socle/agent.toml"),

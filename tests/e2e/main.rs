@@ -4,6 +4,7 @@
 
 mod applications;
 mod apt;
+mod backups;
 mod bootstrap;
 mod daemon;
 mod faults;

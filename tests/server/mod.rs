@@ -20,10 +20,15 @@
 //! | `down ENGINE`, `up ENGINE` | the database server |
 //! | `write ENGINE DATABASE TEXT`, `read ENGINE DATABASE` | what the application keeps there |
 //! | `edit PATH TEXT`, `append PATH TEXT`, `remove PATH`, `mode PATH OCTAL` | files by hand |
+//! | `backup`, `snapshots`, `check-backup` | of every instance, to every repository |
+//! | `restore NAME`, `recover LOCATION` | the newest snapshot; with the key the server has, or had |
+//! | `burn` | the server is gone, and a blank one takes its place |
+//! | `damage LOCATION`, `unreachable LOCATION`, `reachable LOCATION` | the repository |
 //! | `show PATH`, `list PATH` | a file, a directory |
 #![expect(clippy::disallowed_methods, reason = "edits files as a hand does")]
 
 mod apt;
+mod backups;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -35,11 +40,11 @@ use socle::agent::reconcile::{Agent, AgentError};
 use socle::agent::relay::Relay;
 use socle::engine::consequence::{self, Consequence};
 use socle::engine::{Plan, Silent};
-use socle::host::fake::{self, FakeAccounts, FakeDatabases, FakeFetch, FakeProbes, FakeTasks, FakeUnits};
+use socle::host::fake::{self, FakeAccounts, FakeDatabases, FakeFetch, FakeProbes, FakeTasks, FakeUnits, FakeVault};
 use socle::host::{Host, Units};
-use socle::model::Name;
 use socle::model::document::{self, Engine};
 use socle::model::report::{Report, Status};
+use socle::model::{Name, Secret};
 use socle::recipe::{Catalog, Facts};
 
 use apt::Apt;
@@ -57,6 +62,9 @@ pub struct Server {
     tasks: Arc<FakeTasks>,
     probes: Arc<FakeProbes>,
     fetch: Arc<FakeFetch>,
+    vault: Arc<FakeVault>,
+    /// The recovery key, when somebody wrote it down.
+    key: Mutex<Option<Secret>>,
     /// Sites that were told what to answer.
     told: Mutex<BTreeSet<String>>,
     pub agent: Agent,
@@ -97,8 +105,10 @@ impl Server {
             probes: probes.clone(),
             ..fake::host(root.path())
         };
+        let vault = Arc::new(FakeVault::default());
         let agent = Agent {
             host,
+            vault: vault.clone(),
             state: root.path().join("var/lib/socle"),
             catalog: Catalog::built_in(),
             facts: Facts::of_debian(debian).unwrap(),
@@ -109,7 +119,8 @@ impl Server {
             random: |bytes| bytes.fill(7),
         };
         let documents = documents.to_owned();
-        Self { root, documents, units, packages, databases, tasks, probes, fetch, told: Mutex::default(), agent }
+        let (told, key) = (Mutex::default(), Mutex::default());
+        Self { root, documents, units, packages, databases, tasks, probes, fetch, vault, key, told, agent }
     }
 
     /// Does one command; what it says.
@@ -145,6 +156,11 @@ impl Server {
                 Ok(preview) => preview.steps.iter().map(|step| format!("{}: {}\n", step.on[0], step.change)).collect(),
                 Err(error) => self.wrong(&error),
             },
+            ["backup"] => self.back_up().await,
+            ["check-backup"] => self.check_backup().await,
+            ["snapshots"] => self.snapshots().await,
+            ["restore", name] => self.restore(&named(name)).await,
+            ["recover", location] => self.recover(location).await,
             ["read", engine, database] => {
                 let content = self.databases.content(engine_of(engine), database);
                 format!("{}\n", content.unwrap_or_else(|| "there is no such database".to_owned()))
@@ -184,6 +200,10 @@ impl Server {
                     Err(_) => self.probes.silence(host),
                 }
             }
+            ["burn"] => self.burn(),
+            ["damage", location] => self.vault.damage(&self.path(location), "data/ab/abcd"),
+            ["unreachable", location] => self.vault.unreachable(&self.path(location), true),
+            ["reachable", location] => self.vault.unreachable(&self.path(location), false),
             ["lose", url] => self.fetch.lose(url),
             ["down", engine] => self.databases.set_down(engine_of(engine), true),
             ["up", engine] => self.databases.set_down(engine_of(engine), false),

@@ -145,7 +145,12 @@ struct Draft<'a> {
 /// Rule 4: owners whose setup will migrate or restore data in this pass.
 fn owners_standing_still(wanted: &[Wanted], observation: &Observation) -> BTreeSet<String> {
     let moves_data = |change: &AnyChange| {
-        matches!(change, AnyChange::Setup(setup::Change::Migrate { .. } | setup::Change::Restore { .. }))
+        matches!(
+            change,
+            AnyChange::Setup(
+                setup::Change::Migrate { .. } | setup::Change::Restore { .. } | setup::Change::Return { .. }
+            )
+        )
     };
     wanted
         .iter()

@@ -51,6 +51,7 @@ fn setup_of(release: &str) -> AnyDesired {
         }],
         proof: Digest::of(release),
         keep_dumps: BTreeSet::new(),
+        units: BTreeSet::new(),
     })
 }
 

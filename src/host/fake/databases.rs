@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::host::{DatabaseState, Databases, PortError, PortResult};
+use crate::host::{DatabaseState, Databases, DumpStream, PortError, PortResult};
 use crate::model::Digest;
 use crate::model::document::Engine;
 
@@ -64,6 +64,13 @@ impl FakeDatabases {
 
     pub fn content(&self, engine: Engine, name: &str) -> Option<String> {
         self.lock().databases.get(&(engine, name.to_owned())).map(|held| held.content.clone())
+    }
+
+    /// A server that nobody has used yet.
+    pub fn forget(&self, engine: Engine) {
+        let mut state = self.lock();
+        state.databases.retain(|(of, _), _| *of != engine);
+        state.roles.retain(|(of, _)| *of != engine);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -174,6 +181,15 @@ impl Databases for FakeDatabases {
         let unwritten = |error| PortError::new("dump.write", "cannot write the dump").because(error);
         crate::durable::write(to, text.as_bytes(), 0o600).map_err(unwritten)?;
         Ok(Digest::of(text))
+    }
+
+    async fn dump_stream(&self, engine: Engine, name: &str) -> PortResult<DumpStream> {
+        let scratch = tempfile::NamedTempFile::new().expect("tests have room for a dump");
+        self.dump(engine, name, scratch.path()).await?;
+        let from = std::fs::File::open(scratch.path()).expect("a dump was just written").into();
+        let (tell, whole) = tokio::sync::oneshot::channel();
+        let _ = tell.send(Ok(()));
+        Ok(DumpStream { from, whole })
     }
 
     async fn restore(&self, engine: Engine, name: &str, owner: &str, from: &Path) -> PortResult<()> {

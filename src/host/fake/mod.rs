@@ -7,6 +7,7 @@ pub mod packages;
 pub mod probes;
 pub mod release;
 pub mod units;
+pub mod vault;
 pub mod web;
 
 pub use accounts::FakeAccounts;
@@ -15,6 +16,7 @@ pub use packages::FakePackages;
 pub use probes::FakeProbes;
 pub use release::{FakeArchives, FakeBuilds, FakeFetch, FakeTasks};
 pub use units::FakeUnits;
+pub use vault::FakeVault;
 pub use web::FakeWeb;
 
 use std::path::Path;

@@ -78,6 +78,11 @@ impl FakeUnits {
         self.lock().fail.remove(name);
     }
 
+    /// As after a new installation: only what packages brought is known.
+    pub fn forget(&self) {
+        self.lock().units.retain(|_, unit| unit.packaged);
+    }
+
     /// The acts asked for, in order: `start socle-blog-php.service`.
     pub fn calls(&self) -> Vec<String> {
         self.lock().calls.clone()

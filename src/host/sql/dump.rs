@@ -6,12 +6,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use super::SqlError;
+use crate::host::DumpStream;
 use crate::model::Digest;
 use crate::model::document::Engine;
 
@@ -82,6 +84,25 @@ impl Drop for Part {
         // Not there any more after `finish`; if it stays, the next dump removes it.
         let _ = fs::remove_file(&self.part);
     }
+}
+
+/// A dump into a pipe: the header, then what `run` has its tool write into the file it is given.
+pub(super) fn stream<F, R>(engine: Engine, notes: &Notes, run: R) -> Result<DumpStream, SqlError>
+where
+    F: Future<Output = Result<(), SqlError>> + Send + 'static,
+    R: FnOnce(File) -> F,
+{
+    let (from, mut to) = io::pipe().map_err(SqlError::Pipe)?;
+    // Some hundred bytes: a pipe holds 64 KiB before anybody reads.
+    to.write_all(header(engine, notes).as_bytes()).map_err(SqlError::Pipe)?;
+    let (tell, whole) = tokio::sync::oneshot::channel();
+    let running = run(File::from(OwnedFd::from(to)));
+    tokio::spawn(async move {
+        let ended = running.await.map_err(|error| error.to_string());
+        // Whoever read it may have gone; then nobody wants to know.
+        let _ = tell.send(ended);
+    });
+    Ok(DumpStream { from: from.into(), whole })
 }
 
 /// A complete dump, opened at its beginning, and its notes.

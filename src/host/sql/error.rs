@@ -29,6 +29,8 @@ pub enum SqlError {
     Look(PathBuf, #[source] io::Error),
     #[error("cannot write the dump `{0}`")]
     Write(PathBuf, #[source] io::Error),
+    #[error("cannot make a pipe for a dump")]
+    Pipe(#[source] io::Error),
     #[error("the dump `{path}` is {why}")]
     BadDump { path: PathBuf, why: String },
 }
@@ -73,6 +75,7 @@ impl From<SqlError> for PortError {
             }
             SqlError::NoUser(_, source) => PortError::new("database.no-user", says).because(source),
             SqlError::Look(_, source) => PortError::new("database.look", says).because(source),
+            SqlError::Pipe(source) => PortError::new("dump.pipe", says).because(source).retryable(),
             SqlError::Write(_, source) => PortError::new("dump.write", says).because(source).retryable(),
             SqlError::BadDump { .. } => PortError::new("dump.bad", says),
         }

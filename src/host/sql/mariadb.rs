@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::dump::{self, Part};
 use super::name::{SqlName, literals};
 use super::{ASK, CHANGE, COPY, SqlError, States, nothing, read_states};
+use crate::host::DumpStream;
 use crate::host::process::{self, Command, Output, ProcessError, tail_of};
 use crate::model::Digest;
 use crate::model::document::Engine::Mariadb as ENGINE;
@@ -18,6 +19,7 @@ const DATA: &str = "/var/lib/mysql";
 /// (2006, 2013), too many connections (1040), shutdown in progress (1053).
 const DOWN: [&str; 6] = ["ERROR 2002", "ERROR 2003", "ERROR 2006", "ERROR 2013", "ERROR 1040", "ERROR 1053"];
 
+#[derive(Clone)]
 pub(super) struct Mariadb {
     pub root: PathBuf,
 }
@@ -80,16 +82,25 @@ impl Mariadb {
 
     pub async fn dump(&self, name: SqlName<'_>, to: &Path) -> Result<Digest, SqlError> {
         let act = format!("dump the database `{name}`");
-        let collation = self.collation(name, &act).await?;
-        let part = Part::begin(ENGINE, to, &vec![("collation".to_owned(), collation)])?;
-        let command = client("mariadb-dump")
-            // One consistent view of all InnoDB tables while the application goes on.
-            .args(["--single-transaction", "--quick", "--routines", "--events", "--triggers", "--skip-dump-date"])
-            .args(["--max-allowed-packet=1G", name.as_str()])
-            .stdout_to(part.output()?)
-            .timeout(COPY);
-        self.run(command, &act).await?;
+        let part = Part::begin(ENGINE, to, &self.notes(name, &act).await?)?;
+        self.run(dump_of(name).stdout_to(part.output()?), &act).await?;
         tokio::task::spawn_blocking(|| part.finish()).await.expect("finishing a dump does not panic")
+    }
+
+    pub async fn dump_stream(&self, name: SqlName<'_>) -> Result<DumpStream, SqlError> {
+        let act = format!("dump the database `{name}`");
+        let notes = self.notes(name, &act).await?;
+        let (server, command) = (self.clone(), dump_of(name));
+        dump::stream(
+            ENGINE,
+            &notes,
+            |output| async move { server.run(command.stdout_to(output), &act).await.map(drop) },
+        )
+    }
+
+    /// What a dump does not say of its database.
+    async fn notes(&self, name: SqlName<'_>, act: &str) -> Result<dump::Notes, SqlError> {
+        Ok(vec![("collation".to_owned(), self.collation(name, act).await?)])
     }
 
     /// Guarantees: nothing is destroyed before the dump is known to be complete; whatever an earlier,
@@ -171,6 +182,14 @@ fn client(program: &str) -> Command {
         .dies_with_us()
         .args(["--no-defaults", "--skip-ssl", "--user=root", "--default-character-set=utf8mb4"])
         .arg(format!("--socket={SOCKET}"))
+}
+
+fn dump_of(name: SqlName<'_>) -> Command {
+    client("mariadb-dump")
+        // One consistent view of all InnoDB tables while the application goes on.
+        .args(["--single-transaction", "--quick", "--routines", "--events", "--triggers", "--skip-dump-date"])
+        .args(["--max-allowed-packet=1G", name.as_str()])
+        .timeout(COPY)
 }
 
 fn user(role: SqlName<'_>) -> String {

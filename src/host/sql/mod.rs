@@ -23,7 +23,7 @@ use async_trait::async_trait;
 
 pub use error::SqlError;
 
-use super::{DatabaseState, Databases, PortResult};
+use super::{DatabaseState, Databases, DumpStream, PortResult};
 use crate::model::Digest;
 use crate::model::document::Engine;
 use mariadb::Mariadb;
@@ -144,6 +144,14 @@ impl Databases for Sql {
         Ok(match engine {
             Engine::Mariadb => self.mariadb.dump(name, to).await,
             Engine::Postgresql => self.postgresql.dump(name, to).await,
+        }?)
+    }
+
+    async fn dump_stream(&self, engine: Engine, name: &str) -> PortResult<DumpStream> {
+        let name = SqlName::new(name)?;
+        Ok(match engine {
+            Engine::Mariadb => self.mariadb.dump_stream(name).await,
+            Engine::Postgresql => self.postgresql.dump_stream(name).await,
         }?)
     }
 

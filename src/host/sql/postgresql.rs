@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::dump::{self, Notes, Part};
 use super::name::{SqlName, literals};
 use super::{ASK, CHANGE, COPY, SqlError, States, nothing, read_states};
+use crate::host::DumpStream;
 use crate::host::files::Names;
 use crate::host::process::{self, Command, Output, tail_of};
 use crate::model::Digest;
@@ -23,6 +24,7 @@ const SERVERS: &str = "/usr/lib/postgresql";
 /// `<version>/<cluster>` below it.
 const DATA: &str = "/var/lib/postgresql";
 
+#[derive(Clone)]
 pub(super) struct Postgresql {
     pub root: PathBuf,
 }
@@ -83,11 +85,29 @@ impl Postgresql {
     /// everything, as it was, and creates the extensions noted in the header first.
     pub async fn dump(&self, name: SqlName<'_>, to: &Path) -> Result<Digest, SqlError> {
         let act = format!("dump the database `{name}`");
+        let (command, notes) = self.dump_of(name, &act).await?;
+        let part = Part::begin(ENGINE, to, &notes)?;
+        self.run(command.stdout_to(part.output()?), &act).await?;
+        tokio::task::spawn_blocking(|| part.finish()).await.expect("finishing a dump does not panic")
+    }
+
+    pub async fn dump_stream(&self, name: SqlName<'_>) -> Result<DumpStream, SqlError> {
+        let act = format!("dump the database `{name}`");
+        let (command, notes) = self.dump_of(name, &act).await?;
+        let server = self.clone();
+        dump::stream(
+            ENGINE,
+            &notes,
+            |output| async move { server.run(command.stdout_to(output), &act).await.map(drop) },
+        )
+    }
+
+    /// The command that dumps, and what its dump does not say of the database.
+    async fn dump_of(&self, name: SqlName<'_>, act: &str) -> Result<(Command, Notes), SqlError> {
         let question = "SELECT extname FROM pg_catalog.pg_extension ORDER BY oid;\n".to_owned();
-        let answer = self.sql(question, name.as_str(), ASK, &act).await?;
+        let answer = self.sql(question, name.as_str(), ASK, act).await?;
         let extensions = String::from_utf8_lossy(&answer.stdout);
         let notes: Notes = extensions.lines().map(|extension| ("extension".to_owned(), extension.to_owned())).collect();
-        let part = Part::begin(ENGINE, to, &notes)?;
         let server = self.server()?;
         let command = self
             .client(&server, "pg_dump", "postgres")?
@@ -96,10 +116,8 @@ impl Postgresql {
             // other way than to leave out all comments.
             .arg(if server.major >= 17 { "--exclude-extension=*" } else { "--no-comments" })
             .arg(format!("--dbname={name}"))
-            .stdout_to(part.output()?)
             .timeout(COPY);
-        self.run(command, &act).await?;
-        tokio::task::spawn_blocking(|| part.finish()).await.expect("finishing a dump does not panic")
+        Ok((command, notes))
     }
 
     /// Guarantees: nothing is destroyed before the dump is known to be complete; `DROP … FORCE` ends

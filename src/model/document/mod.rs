@@ -45,6 +45,8 @@ pub struct Document {
     /// By absolute path.
     pub files: BTreeMap<String, File>,
     pub databases: BTreeMap<Name, Database>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub repositories: BTreeMap<Name, Repository>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -183,6 +185,37 @@ impl Engine {
             Engine::Mariadb => "mariadb",
             Engine::Postgresql => "postgresql",
         }
+    }
+}
+
+/// Where backups go, when, and how many stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repository {
+    /// A directory of this server, absolute.
+    pub location: String,
+    /// systemd.time(7).
+    pub on_calendar: String,
+    pub keep: Keep,
+}
+
+/// How many snapshots of each instance stay: the newest, and the newest of each of so many hours, days … (UTC).
+/// A snapshot stays if one of the rules keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keep {
+    /// The newest so many, whenever they were made. At least 1.
+    pub last: u32,
+    pub hourly: u32,
+    pub daily: u32,
+    /// By ISO 8601 week.
+    pub weekly: u32,
+    pub monthly: u32,
+    pub yearly: u32,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { last: 3, hourly: 0, daily: 7, weekly: 5, monthly: 12, yearly: 0 }
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{DriftPolicy, Engine, InstanceState};
+use super::{DriftPolicy, Engine, InstanceState, Keep};
 use crate::model::unit::{Limits, Sandbox};
 
 /// Patterns for editors; the types of `model::id` decide.
@@ -41,6 +41,9 @@ pub(super) struct Document {
     /// Files with their whole content, by absolute path.
     #[schemars(extend("propertyNames" = {"pattern": "^/"}))]
     pub files: BTreeMap<String, File>,
+    /// Where backups go, by name. Every instance is saved in each of them.
+    #[schemars(extend("propertyNames" = {"pattern": NAME}))]
+    pub repositories: BTreeMap<String, Repository>,
     /// Databases without a recipe, by name. A `-` of the name is a `_` in the database server.
     #[schemars(extend("propertyNames" = {"pattern": NAME}))]
     pub databases: BTreeMap<String, Database>,
@@ -199,6 +202,25 @@ impl Default for File {
             mode: "0644".to_owned(),
             state: Presence::Present,
         }
+    }
+}
+
+/// A repository of backups, in the format of restic.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["location"]))]
+pub(super) struct Repository {
+    /// A directory of this server (better: of another disk), by its absolute path.
+    #[schemars(extend("examples" = ["/srv/backup/socle"]))]
+    pub location: Option<String>,
+    /// When backups are made (systemd.time(7)).
+    pub on_calendar: String,
+    pub keep: Keep,
+}
+
+impl Default for Repository {
+    fn default() -> Self {
+        Self { location: None, on_calendar: "daily".to_owned(), keep: Keep::default() }
     }
 }
 

@@ -34,6 +34,7 @@ pub fn compile_document(
     join.databases(document);
     join.files(document);
     join.services(document);
+    join.repositories(document);
     for (name, instance) in &document.instances {
         join.instance(name, instance, catalog, context);
     }
@@ -204,6 +205,21 @@ impl Join {
             let socket = SocketUnit { description: wanted.description.clone(), listen: listen.clone() };
             let desired = own(socket.render(), running, Some(running), None);
             self.add(place, owned(id(Kind::Service, unit_name("socket")), desired, [service].into()));
+        }
+    }
+
+    /// The service that the timer starts comes with the program: `socle-backup@.service`.
+    fn repositories(&mut self, document: &Document) {
+        for (name, repository) in &document.repositories {
+            let timer = TimerUnit {
+                description: format!("socle: backup to {name}"),
+                on_calendar: repository.on_calendar.clone(),
+                // Not every server of an owner at the same minute.
+                jitter_s: 1800,
+            };
+            let desired = own(timer.render(), true, Some(true), None);
+            let id = id(Kind::Service, format!("socle-backup@{name}.timer"));
+            self.simple(&place("repositories", name), id, desired, BTreeSet::new());
         }
     }
 

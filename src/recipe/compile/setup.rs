@@ -19,8 +19,8 @@ impl Build<'_> {
         let databases = self.recipe.dbs.iter().map(|db| (db.engine, self.words["db"].clone())).collect();
         let proof = self.proof(release, &probes);
         let keep_dumps = self.context.keep.get(self.name).into_iter().flatten().map(|id| id.0.clone()).collect();
-        let release = release.clone();
-        let desired = Desired { present: true, release, install, migrate, databases, probes, proof, keep_dumps };
+        let (release, units) = (release.clone(), self.unit_texts.keys().cloned().collect());
+        let desired = Desired { present: true, release, install, migrate, databases, probes, proof, keep_dumps, units };
         let kinds = [Kind::Package, Kind::Account, Kind::Directory, Kind::File, Kind::Database];
         let mut needs = self.wanted(&kinds);
         needs.push(id(Kind::Release, self.name.as_str()));

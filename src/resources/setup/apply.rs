@@ -62,6 +62,18 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
             restore(host, name, dumps).await?;
             record.note(State::Installed { release: release.clone() })?;
         }
+        Change::Return { returned, units } => {
+            stop(host, units).await?;
+            for staged in &returned.directories {
+                put_in_place(host, staged)?;
+            }
+            restore(host, name, &returned.dumps).await?;
+            record.note(State::Installed { release: returned.release.clone() })?;
+            for staged in &returned.directories {
+                remove_directory(&host.path(&staged.aside))?;
+            }
+            tidy(host, returned);
+        }
         Change::Prove { probes, proof } => {
             // Side by side: most of an answer is the application's own work, on more than one processor.
             try_join_all(probes.iter().map(|probe| prove(host, probe))).await?;
@@ -181,6 +193,52 @@ fn seed_unit(from: &str, to: &str, owner: &str, replace: bool) -> ServiceUnit {
         stdout: None,
         inputs: None,
     }
+}
+
+/// Those that run. What comes after it starts them again.
+async fn stop(host: &Host, units: &BTreeSet<String>) -> Result<(), ApplyError> {
+    let states = host.units.states(units).await.map_err(port)?;
+    let running =
+        |unit: &&String| states.get(*unit).is_some_and(|state| !matches!(&*state.active, "inactive" | "failed"));
+    // Timers and sockets first: they would start what is stopped.
+    let (services, starters): (Vec<&String>, Vec<&String>) =
+        units.iter().filter(running).partition(|unit| unit.ends_with(".service"));
+    for unit in starters.into_iter().chain(services) {
+        host.units.stop(unit).await.map_err(port)?;
+    }
+    Ok(())
+}
+
+/// May be repeated from any point: what is still at `from` has not got its place yet.
+fn put_in_place(host: &Host, staged: &Staged) -> Result<(), ApplyError> {
+    let [from, to, aside] = [&staged.from, &staged.to, &staged.aside].map(|path| host.path(path));
+    if !from.exists() {
+        return Ok(());
+    }
+    make_directory(aside.parent().unwrap_or(Path::new("/")))?;
+    if to.exists() {
+        // Left by a try that was interrupted before it noted its end: older still than what is there.
+        remove_directory(&aside)?;
+        durable::rename(&to, &aside).map_err(not_moved)?;
+    }
+    durable::rename(&from, &to).map_err(not_moved)
+}
+
+/// Directories that held nothing but what was staged. What stays is no harm: the next restore uses it.
+fn tidy(host: &Host, returned: &Returned) {
+    for dump in &returned.dumps {
+        let _ = durable::remove(&host.path(&dump.path));
+    }
+    let staged = returned.directories.iter().flat_map(|staged| [&staged.from, &staged.aside]);
+    for path in returned.dumps.iter().map(|dump| &dump.path).chain(staged) {
+        if let Some(directory) = host.path(path).parent() {
+            let _ = std::fs::remove_dir(directory);
+        }
+    }
+}
+
+fn not_moved(error: DurableError) -> ApplyError {
+    ApplyError::host("setup.directory", &error, None)
 }
 
 async fn dump(host: &Host, directory: &str, databases: &[(Engine, String)]) -> Result<Vec<Dump>, ApplyError> {

@@ -10,11 +10,16 @@ use crate::resources::Phase;
 /// | installed: another | dump, migrate, prove; or, if a dump of this one exists, set aside what was proven and restore |
 /// | half migrated to this one | migrate again, prove |
 /// | half migrated away from this one, half restored | restore, prove |
+/// | returned | put in place; what comes then is planned when that is done |
 pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<Change> {
     let Some(desired) = desired else { return Diff::IN_SYNC };
     if !desired.present {
         let known = observed != &Observed::default();
         return Diff::Changes(known.then_some((Phase::Retire, Change::Forget)).into_iter().collect());
+    }
+    if let Some(State::Returned { backup }) = &observed.state {
+        let change = Change::Return { returned: backup.clone(), units: desired.units.clone() };
+        return Diff::Changes(vec![(Phase::Switch, change)]);
     }
     let mut changes = match towards(name, desired, observed) {
         Ok(changes) => changes,
@@ -52,7 +57,7 @@ fn towards(name: &str, desired: &Desired, observed: &Observed) -> Result<Vec<(Ph
             ],
         },
         Some(State::HalfMigrated { from, to: begun }) if begun == to => vec![(Phase::Switch, migrate(from))],
-        Some(State::HalfMigrated { .. } | State::HalfRestored { .. }) => match restore() {
+        Some(State::HalfMigrated { .. } | State::HalfRestored { .. } | State::Returned { .. }) => match restore() {
             Some(restore) => vec![(Phase::Switch, restore)],
             None => return Err(lost(to, observed)),
         },

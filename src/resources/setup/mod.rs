@@ -42,6 +42,9 @@ pub struct Desired {
     pub proof: Digest,
     /// Releases whose dumps are kept: those a rollback may ask for.
     pub keep_dumps: BTreeSet<String>,
+    /// Everything that runs for the instance, by unit name: none of it may run while a backup's data takes the
+    /// place of what is there.
+    pub units: BTreeSet<String>,
 }
 
 /// One act of an installation or migration. Each may be repeated after an interruption.
@@ -104,6 +107,28 @@ pub enum State {
     HalfRestored {
         to: ReleaseId,
     },
+    /// A backup lies ready, and takes the place of what is there before anything else happens.
+    Returned {
+        backup: Returned,
+    },
+}
+
+/// What a backup brought, staged beside what it replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returned {
+    /// Whose data it is.
+    pub release: ReleaseId,
+    pub dumps: Vec<Dump>,
+    pub directories: Vec<Staged>,
+}
+
+/// A directory that takes the place of another one. Both are on one file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staged {
+    pub from: String,
+    pub to: String,
+    /// Where what was at `to` waits until the databases are read back.
+    pub aside: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -160,6 +185,11 @@ pub enum Change {
         release: ReleaseId,
         dumps: Vec<Dump>,
     },
+    /// Put the data of a backup in place and read its dumps back, while none of the units runs.
+    Return {
+        returned: Returned,
+        units: BTreeSet<String>,
+    },
     Prove {
         probes: Vec<Probe>,
         proof: Digest,
@@ -180,6 +210,9 @@ impl fmt::Display for Change {
             Change::Adopt { release } => write!(f, "note {release} as installed"),
             Change::SetAside { release, directory, .. } => write!(f, "dump the data of {release} to {directory}"),
             Change::Restore { release, .. } => write!(f, "bring the data of {release} back"),
+            Change::Return { returned, .. } => {
+                write!(f, "put the data of {} from the backup in place", returned.release)
+            }
             Change::Prove { probes, .. } => write!(f, "check that the site answers ({} probes)", probes.len()),
             Change::DropDumps { releases } => write!(f, "remove the dumps of {}", releases.join(", ")),
             Change::Forget => write!(f, "forget"),

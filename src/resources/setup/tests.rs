@@ -15,11 +15,16 @@ fn desired(release: &str) -> Desired {
         probes: vec![Probe { host: "h".into(), path: "/".into(), status: vec![200], contains: None, within_s: 1 }],
         proof: Digest::of(release),
         keep_dumps: BTreeSet::new(),
+        units: BTreeSet::new(),
     }
 }
 
 fn seen(state: Option<State>) -> Observed {
     Observed { state, ..Observed::default() }
+}
+
+fn returned(release: &str) -> State {
+    State::Returned { backup: Returned { release: id(release), dumps: Vec::new(), directories: Vec::new() } }
 }
 
 fn dumped(state: State, release: &str) -> Observed {
@@ -39,6 +44,7 @@ fn words(desired: &Desired, observed: &Observed) -> String {
                 Change::Adopt { .. } => "adopt",
                 Change::SetAside { .. } => "set-aside",
                 Change::Restore { .. } => "restore",
+                Change::Return { .. } => "return",
                 Change::Prove { .. } => "prove",
                 Change::DropDumps { .. } => "drop-dumps",
                 Change::Forget => "forget",
@@ -71,6 +77,9 @@ fn from_every_state() {
         (dumped(State::HalfRestored { to: id("2") }, "2"), "restore@Switch prove@Prove"),
         (dumped(half("1", "3"), "1"), "refused setup.no-dump"),
         (seen(Some(half("1", "3"))), "refused setup.no-dump"),
+        // Proven is what comes after it, in a pass that sees what it made of it.
+        (seen(Some(returned("1"))), "return@Switch"),
+        (seen(Some(returned("2"))), "return@Switch"),
     ] {
         assert_eq!(words(&new, &observed), expected, "{observed:?}");
     }
@@ -108,6 +117,7 @@ fn the_state_file_reads_back() {
         Observed::default(),
         dumped(State::HalfMigrated { from: id("1"), to: id("2") }, "1"),
         Observed { proven: Some(Digest::of("x")), ..seen(Some(State::HalfInstalled { release: id("1") })) },
+        seen(Some(returned("1"))),
     ] {
         let text = serde_json::to_string(&observed).unwrap();
         assert_eq!(serde_json::from_str::<Observed>(&text).unwrap(), observed, "{text}");

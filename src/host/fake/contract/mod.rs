@@ -13,6 +13,7 @@ mod packages;
 mod probes;
 mod tasks;
 mod units;
+mod vault;
 mod web;
 
 pub use accounts::accounts;
@@ -24,6 +25,7 @@ pub use packages::packages;
 pub use probes::probes;
 pub use tasks::{Ends, tasks};
 pub use units::{failing_unit, units};
+pub use vault::vault;
 pub use web::web;
 
 use std::collections::BTreeSet;

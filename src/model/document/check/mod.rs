@@ -50,6 +50,7 @@ impl<'a> Checker<'a> {
             accounts: self.accounts(written.accounts),
             files: self.files(written.files),
             databases: self.databases(written.databases),
+            repositories: self.repositories(written.repositories),
         };
         self.each_domain_once();
         self.each_unit_once();

@@ -4,7 +4,7 @@
 mod path;
 mod service;
 
-pub(super) use path::{free_path, gecos, line, mode, path, writable_path};
+pub(super) use path::{free_path, gecos, line, mode, path, repository, writable_path};
 pub(super) use service::{Listen, calendar, listen, program, system_call, unit, variable};
 
 use reqwest::Url;

@@ -1,0 +1,101 @@
+//! What is saved of an instance: everything that a blank server needs to serve it again.
+//!
+//! ```text
+//! /manifest.json                what this is, and of which release
+//! /document.toml                the whole document of the server
+//! /secrets/NAME                 what was made up on the server
+//! /databases/ENGINE-NAME.sql    dumps, written while they are taken
+//! /data, /config                the instance's own directories
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::host::Host;
+use crate::host::vault::{Entry, Source};
+use crate::model::document::{Engine, Instance};
+use crate::model::{Digest, Name, Secret};
+use crate::recipe::secret;
+use crate::resources::release::ReleaseId;
+
+/// The only form of a manifest so far.
+pub const FORM: u32 = 1;
+pub const MANIFEST: &str = "/manifest.json";
+pub const DOCUMENT: &str = "/document.toml";
+pub const SECRETS: &str = "/secrets";
+/// Directories of an instance that are saved, below its home.
+pub const DIRECTORIES: [&str; 2] = ["data", "config"];
+
+/// What finds the snapshots of an instance.
+pub fn tags(instance: &Name) -> Vec<String> {
+    vec!["socle".to_owned(), tag(instance)]
+}
+
+pub fn tag(instance: &Name) -> String {
+    format!("instance:{instance}")
+}
+
+/// The instance that a snapshot is of, by its tags.
+pub fn instance_of(tags: &[String]) -> Option<Name> {
+    tags.iter().find_map(|tag| tag.strip_prefix("instance:")?.parse().ok())
+}
+
+/// What a snapshot says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub form: u32,
+    pub server: String,
+    pub instance: Name,
+    /// As it was wanted, and good.
+    pub wanted: Instance,
+    /// Whose data it is.
+    pub release: ReleaseId,
+    pub at: Timestamp,
+    pub databases: Vec<(Engine, String)>,
+    /// What URLs without a digest gave first: they must give the same on another server.
+    #[serde(default)]
+    pub seen: BTreeMap<String, Digest>,
+}
+
+/// Where a dump stands in the snapshot.
+pub fn dump_path(engine: Engine, database: &str) -> PathBuf {
+    format!("/databases/{}-{database}.sql", engine.as_str()).into()
+}
+
+/// Everything but the databases, which are read while they are dumped.
+pub fn entries(host: &Host, manifest: &Manifest, document: &str) -> Vec<Entry> {
+    let text = serde_json::to_string_pretty(manifest).expect("a manifest is plain data");
+    let bytes = |path: &str, text: String| Entry { path: path.into(), from: Source::Bytes(Secret::new(text)) };
+    let mut entries = vec![bytes(MANIFEST, text), bytes(DOCUMENT, document.to_owned())];
+    let name = &manifest.instance;
+    let mut tree = |path: String, from: PathBuf| {
+        if from.exists() {
+            entries.push(Entry { path: path.into(), from: Source::Tree { from, except: Vec::new() } });
+        }
+    };
+    tree(SECRETS.to_owned(), host.path(format!("{}/{name}", secret::DIRECTORY)));
+    for directory in DIRECTORIES {
+        tree(format!("/{directory}"), host.path(format!("/srv/socle/{name}/{directory}")));
+    }
+    entries
+}
+
+/// The place of a staged directory beside what it replaces.
+pub fn staged(home: &Path, directory: &str) -> PathBuf {
+    home.join("restoring").join(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_lead_back_to_the_instance() {
+        let name: Name = "blog".parse().unwrap();
+        assert_eq!(instance_of(&tags(&name)), Some(name));
+        assert_eq!(instance_of(&["other".to_owned(), "instance:No".to_owned()]), None);
+    }
+}

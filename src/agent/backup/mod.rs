@@ -1,0 +1,188 @@
+//! Backups of the instances of this server, and the way back.
+//!
+//! Owns: what is saved ([`content`]), what is known of each repository ([`record`]), which snapshots stay
+//! ([`keep`]), the recovery key ([`key`]). Never: reads or writes a repository; that is
+//! [`crate::host::vault`]. A restore changes nothing by itself: it stages what a snapshot holds and notes so;
+//! the next pass puts it in place ([`restore`]).
+
+mod content;
+pub mod keep;
+pub mod key;
+pub mod record;
+pub mod restore;
+mod run;
+
+use std::path::{Path, PathBuf};
+
+pub use content::{Manifest, instance_of};
+pub use record::Record;
+pub use run::{Outcome, Ran};
+
+use super::ledger::Ledger;
+use super::reconcile::{Agent, AgentError};
+use crate::durable::{DurableError, HostLock, LockError};
+use crate::host::PortError;
+use crate::host::vault::{Access, Checked, Depth, Location, Pace};
+use crate::model::document::{Document, Repository};
+use crate::model::report::ErrorReport;
+use crate::model::{Name, Secret};
+
+/// A backup, restore or recovery that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("the accepted document has no repository{}", .0.as_ref().map(|name| format!(" `{name}`")).unwrap_or_default())]
+    NoRepository(Option<Name>),
+    #[error("the repository `{0}` has no key on this server")]
+    NoKey(Name),
+    #[error("the key of `{0}` is damaged: it is not text")]
+    KeyDamaged(PathBuf),
+    #[error("there is no snapshot of `{instance}` in `{repository}`{}", .at.as_ref().map(|at| format!(" that is `{at}`")).unwrap_or_default())]
+    NoSnapshot { repository: String, instance: Name, at: Option<String> },
+    #[error("`{at}` is more than one snapshot of `{instance}`")]
+    Ambiguous { instance: Name, at: String },
+    #[error("the snapshot `{id}` was not made by this program, or by a newer one")]
+    Foreign { id: String, source: Option<serde_json::Error> },
+    #[error("`{0}` is half installed or half migrated: there is nothing whole to save")]
+    Unsettled(Name),
+    #[error("`{0}` was changed by a pass while it was saved")]
+    Moved(Name),
+    #[error("cannot stage `{path}`")]
+    Stage { path: PathBuf, source: std::io::Error },
+    #[error("this server has accepted a document already")]
+    NotBlank,
+    #[error("there is no backup of any instance in `{0}`")]
+    Nothing(String),
+    #[error("cannot keep what is known of backups")]
+    Record(#[source] DurableError),
+    #[error("the record `{path}` is damaged")]
+    RecordDamaged { path: PathBuf, source: serde_json::Error },
+    #[error(transparent)]
+    Busy(#[from] LockError),
+    #[error(transparent)]
+    Vault(#[from] PortError),
+    #[error("the repository `{name}` (`{location}`): {source}")]
+    Repository { name: Name, location: String, source: PortError },
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+}
+
+impl BackupError {
+    /// Says which repository it was.
+    fn of(self, name: &Name, repository: &Repository) -> Self {
+        match self {
+            BackupError::Vault(source) => {
+                BackupError::Repository { name: name.clone(), location: repository.location.clone(), source }
+            }
+            other => other,
+        }
+    }
+
+    /// For the person who asked: what failed, and what to try.
+    pub fn report(&self) -> ErrorReport {
+        let (code, hint) = match self {
+            BackupError::Agent(error) => return error.report(),
+            BackupError::Vault(error) => return error.report(),
+            BackupError::Repository { source, .. } => {
+                let message = self.to_string();
+                return ErrorReport { message, ..source.report() };
+            }
+            BackupError::NoRepository(_) => (
+                "backup.no-repository",
+                Some("declare one in the document: [repositories.NAME] location = \"/…\"".into()),
+            ),
+            BackupError::NoKey(name) => (
+                "backup.no-key",
+                Some(format!("socle agent backup now --repository {name} makes the repository and its key")),
+            ),
+            BackupError::KeyDamaged(_) => {
+                ("backup.key-damaged", Some("put the recovery key you keep into this file".into()))
+            }
+            BackupError::NoSnapshot { instance, .. } | BackupError::Ambiguous { instance, .. } => {
+                ("backup.no-snapshot", Some(format!("socle agent backup list {instance}")))
+            }
+            BackupError::Foreign { .. } => ("backup.foreign", Some("any restic client restores it".into())),
+            BackupError::Unsettled(_) => ("backup.unsettled", Some("socle agent apply".into())),
+            BackupError::Moved(_) => ("backup.moved", Some("try again".into())),
+            BackupError::Stage { .. } => ("backup.stage", Some("see `df -h /srv/socle /var/lib/socle`".into())),
+            BackupError::NotBlank => {
+                ("backup.not-blank", Some("to bring one instance back: socle agent restore NAME".into()))
+            }
+            BackupError::Nothing(_) => ("backup.nothing", None),
+            BackupError::Record(_) => ("backup.record", Some("see `df -h /var/lib/socle`".into())),
+            BackupError::RecordDamaged { path, .. } => (
+                "backup.record-damaged",
+                Some(format!("move `{}` away; the next backup writes it anew", path.display())),
+            ),
+            BackupError::Busy(_) => ("backup.busy", Some("try again when it is done".into())),
+        };
+        ErrorReport::of(code, self, hint)
+    }
+}
+
+impl Agent {
+    /// The repository of this name, or all of them: at least one.
+    pub fn repositories(&self, name: Option<&Name>) -> Result<Vec<(Name, Repository)>, BackupError> {
+        let all = self.document()?.repositories.into_iter();
+        let meant: Vec<_> = all.filter(|(known, _)| name.is_none_or(|name| name == known)).collect();
+        if meant.is_empty() { Err(BackupError::NoRepository(name.cloned())) } else { Ok(meant) }
+    }
+
+    /// The repository of this name, or the first.
+    pub fn repository(&self, name: Option<&Name>) -> Result<(Name, Repository), BackupError> {
+        Ok(self.repositories(name)?.swap_remove(0))
+    }
+
+    /// Reads a repository back, and keeps what was found.
+    pub async fn check_backup(
+        &self,
+        name: &Name,
+        repository: &Repository,
+        depth: Depth,
+    ) -> Result<Checked, BackupError> {
+        let _lock = self.backup_lock(name)?;
+        let checked = self.vault.check(&self.access(name, repository)?, depth, &*self.host.progress).await;
+        let checked = checked.map_err(|error| BackupError::Vault(error).of(name, repository))?;
+        let mut record = Record::load(&self.state, name)?;
+        let damage = checked.damage.clone();
+        record.check = Some(record::Check { at: (self.now)(), read: checked.read, damage });
+        record.store(&self.state, name)?;
+        Ok(checked)
+    }
+
+    /// How a repository whose key is here is opened.
+    pub fn access(&self, name: &Name, repository: &Repository) -> Result<Access, BackupError> {
+        let key = key::read(&self.state, name)?.ok_or_else(|| BackupError::NoKey(name.clone()))?;
+        Ok(access(&self.host.root, &repository.location, key))
+    }
+
+    /// What this server has accepted; an empty document if nothing was.
+    pub(super) fn document(&self) -> Result<Document, AgentError> {
+        match self.accepted(&Ledger::load(&self.state)?) {
+            Err(AgentError::NothingAccepted) => Ok(Document::default()),
+            document => document,
+        }
+    }
+
+    fn backup_lock(&self, name: &Name) -> Result<HostLock, BackupError> {
+        let directory = directory(&self.state, name);
+        make_private(&directory)?;
+        Ok(HostLock::take(&directory.join("lock"), &format!("a backup, PID {}", std::process::id()))?)
+    }
+}
+
+/// A directory as it is written in a document.
+pub fn access(root: &Path, location: &str, password: Secret) -> Access {
+    let location = Location::Directory(root.join(location.trim_start_matches('/')));
+    Access { location, password, pace: Pace::default() }
+}
+
+/// `backup/<repository>` of the agent's state: its key, its record, its lock.
+fn directory(state: &Path, repository: &Name) -> PathBuf {
+    state.join("backup").join(repository.as_str())
+}
+
+fn make_private(path: &Path) -> Result<(), BackupError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| BackupError::Stage { path: path.to_owned(), source })
+}

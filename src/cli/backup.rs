@@ -1,0 +1,331 @@
+//! `socle agent backup …`, `restore` and `recover`.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::agent::{ask, told};
+use super::progress::Terminal;
+use super::{Exit, print};
+use crate::agent::backup::{self, BackupError, Ran, key, restore::RestorePlan};
+use crate::agent::door::Request;
+use crate::agent::reconcile::Agent;
+use crate::host::vault::{Access, Depth, Snapshot};
+use crate::model::{Name, Secret};
+
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Save the instances now, and read back what was written
+    Now {
+        /// Of these instances only
+        instances: Vec<Name>,
+        /// To this repository; without it, to every one
+        #[arg(long, value_name = "NAME")]
+        repository: Option<Name>,
+    },
+    /// List the snapshots, the newest last
+    List {
+        /// Of this instance only
+        instance: Option<Name>,
+        #[arg(long, value_name = "NAME")]
+        repository: Option<Name>,
+    },
+    /// Read the repository back: its structure, or with --all every byte (exit 3 if it is damaged)
+    Check {
+        #[arg(long, value_name = "NAME")]
+        repository: Option<Name>,
+        /// Read the content of everything
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show the recovery key: keep it where the server is not
+    Key {
+        #[arg(long, value_name = "NAME")]
+        repository: Option<Name>,
+    },
+}
+
+/// What a restore is told.
+#[derive(Debug, clap::Args)]
+pub struct RestoreArgs {
+    instance: Name,
+    /// From this repository; without it, from the first
+    #[arg(long, value_name = "NAME")]
+    repository: Option<Name>,
+    /// The snapshot, by the beginning of its identifier, or the newest not after this time (2026-11-23T02:00Z)
+    #[arg(long, value_name = "SNAPSHOT|TIME")]
+    at: Option<String>,
+    /// Do it; without this, only show what would be done
+    #[arg(long)]
+    yes: bool,
+}
+
+/// What a recovery is told.
+#[derive(Debug, clap::Args)]
+pub struct RecoverArgs {
+    /// Where the backups are: a directory
+    #[arg(long, value_name = "LOCATION")]
+    repository: String,
+    /// A file with the recovery key, which nobody else may read; `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    key_file: PathBuf,
+}
+
+pub async fn run(agent: &Agent, command: BackupCommand, terminal: &Arc<Terminal>, json: bool) -> anyhow::Result<Exit> {
+    let _listening = agent.progress.to(terminal.clone());
+    let done = match command {
+        BackupCommand::Now { instances, repository } => {
+            now(agent, &instances, repository.as_ref(), terminal, json).await
+        }
+        BackupCommand::List { instance, repository } => list(agent, instance.as_ref(), repository.as_ref(), json).await,
+        BackupCommand::Check { repository, all } => check(agent, repository.as_ref(), all, terminal, json).await,
+        BackupCommand::Key { repository } => show_key(agent, repository.as_ref(), json),
+    };
+    terminal.finish();
+    done.or_else(|error| failed(error, json))
+}
+
+pub async fn restore(agent: &Agent, args: RestoreArgs, terminal: &Arc<Terminal>, json: bool) -> anyhow::Result<Exit> {
+    let staged = {
+        let _listening = agent.progress.to(terminal.clone());
+        stage_restore(agent, &args).await
+    };
+    terminal.finish();
+    match staged {
+        Err(Failure::Backup(error)) => told(&error.report(), json),
+        Err(Failure::Other(error)) => Err(error),
+        Ok(plan) if !args.yes => {
+            if json {
+                print::json(&plan)?
+            } else {
+                print::raw(words(&plan).as_bytes())?
+            }
+            if !json {
+                print::tell!("nothing was changed; add --yes to do it");
+            }
+            Ok(Exit::NotConverged)
+        }
+        Ok(_) => ask(agent, Request::Reconcile, terminal, json, false).await,
+    }
+}
+
+pub async fn recover(agent: &Agent, args: RecoverArgs, terminal: &Arc<Terminal>, json: bool) -> anyhow::Result<Exit> {
+    let (_, text) = super::agent::read(&args.key_file)?;
+    let staged = {
+        let _listening = agent.progress.to(terminal.clone());
+        agent.stage_recovery(&args.repository, Secret::new(text.trim())).await
+    };
+    terminal.finish();
+    let text = match staged {
+        Ok(text) => text,
+        Err(error) => return told(&error.report(), json),
+    };
+    let request = Request::Apply { file: "document.toml".to_owned(), text };
+    let exit = ask(agent, request, terminal, json, false).await?;
+    if exit == Exit::Converged
+        && let Err(error) = agent.recovered()
+    {
+        return told(&error.report(), json);
+    }
+    Ok(exit)
+}
+
+/// What stops a command.
+enum Failure {
+    Backup(BackupError),
+    Other(anyhow::Error),
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        Failure::Backup(error)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure::Other(error)
+    }
+}
+
+fn failed(failure: Failure, json: bool) -> anyhow::Result<Exit> {
+    match failure {
+        Failure::Backup(error) => told(&error.report(), json),
+        Failure::Other(error) => Err(error),
+    }
+}
+
+async fn now(
+    agent: &Agent,
+    instances: &[Name],
+    repository: Option<&Name>,
+    terminal: &Arc<Terminal>,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let only: BTreeSet<Name> = instances.iter().cloned().collect();
+    let mut all = Vec::new();
+    for (name, repository) in agent.repositories(repository)? {
+        all.push(agent.back_up(&name, &repository, &only).await?);
+    }
+    terminal.finish();
+    if json {
+        print::json(&all)?;
+    } else {
+        all.iter().try_for_each(|ran| print::raw(told_of(ran).as_bytes()))?;
+        all.iter().for_each(warn_of);
+    }
+    Ok(if all.iter().all(Ran::all_good) { Exit::Converged } else { Exit::NotConverged })
+}
+
+fn told_of(ran: &Ran) -> String {
+    let mut text = String::new();
+    for outcome in &ran.instances {
+        let Some(good) = &outcome.good else { continue };
+        let id: String = good.snapshot.0.chars().take(8).collect();
+        text += &format!(
+            "{}  saved to {}: snapshot {id}, {} in {} files\n",
+            outcome.instance,
+            ran.repository,
+            print::size(good.bytes),
+            good.files
+        );
+    }
+    text
+}
+
+fn warn_of(ran: &Ran) {
+    for outcome in &ran.instances {
+        for path in &outcome.vanished {
+            print::tell!("{}: `{}` was gone when it was to be read", outcome.instance, path.display());
+        }
+        if let Some(error) = &outcome.error {
+            print::error_report(error);
+        }
+    }
+    for damage in &ran.check.damage {
+        print::error(&format!("{}: `{}`: {}", ran.repository, damage.file, damage.what), None);
+    }
+    if ran.new_key {
+        print::tell!("the repository `{}` is new: without its key nobody restores anything", ran.repository);
+        print::tell!(
+            "hint: socle agent backup key --repository {}, and keep it where this server is not",
+            ran.repository
+        );
+    }
+}
+
+async fn list(agent: &Agent, instance: Option<&Name>, repository: Option<&Name>, json: bool) -> Result<Exit, Failure> {
+    #[derive(Serialize)]
+    struct Listed {
+        repository: Name,
+        instance: Option<Name>,
+        #[serde(flatten)]
+        snapshot: Snapshot,
+    }
+    let mut all = Vec::new();
+    for (name, repository) in agent.repositories(repository)? {
+        for snapshot in agent.vault.snapshots(&agent.access(&name, &repository)?).await.map_err(BackupError::from)? {
+            let of = backup::instance_of(&snapshot.tags);
+            if instance.is_none() || of.as_ref() == instance {
+                all.push(Listed { repository: name.clone(), instance: of, snapshot });
+            }
+        }
+    }
+    if json {
+        print::json(&all)?;
+    } else {
+        for Listed { repository, instance, snapshot } in &all {
+            let id: String = snapshot.id.0.chars().take(8).collect();
+            let instance = instance.as_ref().map_or("-", Name::as_str);
+            let line = format!(
+                "{id}  {}  {instance}  {}  {} files  {repository}\n",
+                print::time(snapshot.at),
+                print::size(snapshot.bytes),
+                snapshot.files
+            );
+            print::raw(line.as_bytes())?;
+        }
+    }
+    Ok(Exit::Converged)
+}
+
+async fn check(
+    agent: &Agent,
+    repository: Option<&Name>,
+    all: bool,
+    terminal: &Arc<Terminal>,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let depth = if all { Depth::Everything } else { Depth::Structure };
+    let mut found = std::collections::BTreeMap::new();
+    for (name, repository) in agent.repositories(repository)? {
+        let checked = agent.check_backup(&name, &repository, depth).await?;
+        found.insert(name, checked);
+    }
+    terminal.finish();
+    if json {
+        print::json(&found)?;
+    } else {
+        for (name, checked) in &found {
+            for damage in &checked.damage {
+                print::error(&format!("{name}: `{}`: {}", damage.file, damage.what), None);
+            }
+            let verdict = if checked.damage.is_empty() { "whole" } else { "DAMAGED" };
+            let read = print::size(checked.read);
+            print::raw(format!("{name}: {verdict}, {read} of data read back\n").as_bytes())?;
+        }
+    }
+    let whole = found.values().all(|checked| checked.damage.is_empty());
+    Ok(if whole { Exit::Converged } else { Exit::NotConverged })
+}
+
+fn show_key(agent: &Agent, repository: Option<&Name>, json: bool) -> Result<Exit, Failure> {
+    let (name, repository) = agent.repository(repository)?;
+    let key = key::read(&agent.state, &name)?.ok_or_else(|| BackupError::NoKey(name.clone()))?;
+    if json {
+        let key = key.expose();
+        print::json(&serde_json::json!({ "repository": name, "location": repository.location, "key": key }))?;
+    } else {
+        print::raw(format!("{}\n", key.expose()).as_bytes())?;
+        print::tell!("with it and `{}`, a blank server becomes this one:", repository.location);
+        print::tell!("hint: socle agent recover --repository {} --key-file FILE", repository.location);
+    }
+    Ok(Exit::Converged)
+}
+
+async fn stage_restore(agent: &Agent, args: &RestoreArgs) -> Result<RestorePlan, Failure> {
+    let (name, repository) = agent.repository(args.repository.as_ref())?;
+    let from: (String, Access) = (name.to_string(), agent.access(&name, &repository)?);
+    let (plan, manifest) = agent.plan_restore(&from, &args.instance, args.at.as_deref()).await?;
+    if args.yes {
+        agent.stage_restore(&from, &plan, &manifest).await?;
+    }
+    Ok(plan)
+}
+
+fn words(plan: &RestorePlan) -> String {
+    let id: String = plan.snapshot.0.chars().take(8).collect();
+    let databases = match plan.databases {
+        0 => String::new(),
+        1 => ", 1 database".to_owned(),
+        more => format!(", {more} databases"),
+    };
+    let place = if plan.replaces {
+        "takes the place of what is there now; it is down meanwhile"
+    } else {
+        "nothing is there now"
+    };
+    format!(
+        "{}  from snapshot {id} of {} ({}, {}): version {}, {} in {} files{databases}\n  {place}\n",
+        plan.instance,
+        print::time(plan.at),
+        plan.repository,
+        plan.server,
+        plan.version,
+        print::size(plan.bytes),
+        plan.files,
+    )
+}

@@ -1,0 +1,115 @@
+//! Backups of real applications: brought back in place, and on a blank server.
+
+use std::process::Command;
+
+use crate::machine::Machine;
+use crate::wordpress;
+
+const BLOG: &str = "blog.example.org";
+
+fn document() -> String {
+    format!("{}[repositories.home]\nlocation = \"/srv/backup\"\n", wordpress::document("6.8.7"))
+}
+
+fn sql(machine: &Machine, statement: &str) -> String {
+    machine.run(&["mariadb", "-N", "blog", "-e", statement]).expect(0)
+}
+
+fn title(machine: &Machine) -> String {
+    sql(machine, "select option_value from wp_options where option_name = 'blogname'").trim().to_owned()
+}
+
+fn digest(machine: &Machine, path: &str) -> String {
+    machine.run(&["sha256sum", path]).expect(0).split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn a_lost_instance_and_a_lost_server_come_back() {
+    let machine = Machine::new("web-trixie");
+    machine.write("/root/blog.toml", &document());
+    machine.socle(&["agent", "apply", "/root/blog.toml"]).expect(0);
+    let picture = "/srv/socle/blog/data/wp-content/picture.bin";
+    machine.run(&["install", "-o", "socle-blog", "-g", "www-data", "-m", "640", "/usr/bin/socle", picture]).expect(0);
+    sql(&machine, "update wp_options set option_value = 'Avant' where option_name = 'blogname'");
+    let (kept, salt) = (digest(&machine, picture), machine.read("/var/lib/socle/secrets/blog/auth-salt"));
+
+    // As the timer does it, in its own unit.
+    let timers = machine.run(&["systemctl", "is-active", "socle-backup@home.timer"]).stdout;
+    assert_eq!(timers.trim(), "active");
+    machine.run(&["systemctl", "start", "socle-backup@home.service"]).expect(0);
+    let saved = machine.socle(&["agent", "backup", "now"]).expect(0);
+    assert!(saved.contains("blog") && saved.contains("saved to home: snapshot"), "{saved}");
+    let listed = machine.socle(&["agent", "backup", "list", "blog", "--json"]).json();
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    machine.socle(&["agent", "backup", "check", "--all"]).expect(0);
+    let key = machine.socle(&["agent", "backup", "key"]).expect(0);
+    assert_eq!(key.trim().len(), 39, "{key}");
+    let journal = machine.run(&["journalctl", "--no-pager", "--unit=socle-backup@home.service"]).stdout;
+    assert!(!journal.contains(key.trim()), "{journal}");
+
+    // Everything of it is lost or spoilt.
+    sql(&machine, "update wp_options set option_value = 'Après' where option_name = 'blogname'");
+    sql(&machine, "drop table wp_posts");
+    machine.run(&["rm", picture]).expect(0);
+    machine.write("/srv/socle/blog/data/wp-content/virus.php", "<?php");
+    let plan = machine.socle(&["agent", "restore", "blog"]).expect(3);
+    assert!(plan.contains("takes the place of what is there now"), "{plan}");
+    assert_eq!(title(&machine), "Après");
+    machine.socle(&["agent", "restore", "blog", "--yes"]).expect(0);
+    assert_eq!((title(&machine), digest(&machine, picture)), ("Avant".to_owned(), kept.clone()));
+    assert!(!machine.root().join("srv/socle/blog/data/wp-content/virus.php").exists());
+    let (status, body) = machine.get(BLOG, "/");
+    assert!(status == 200 && body.contains("Avant"), "{status} {body}");
+    machine.socle(&["agent", "apply"]).expect(0);
+
+    // The server burns; its repository was elsewhere.
+    let other = Machine::new("web-trixie");
+    let (from, to) = (machine.root().join("srv/backup"), other.root().join("srv/backup"));
+    assert!(Command::new("cp").arg("-a").args([&from, &to]).status().unwrap().success());
+    drop(machine);
+    other.write("/root/key", "not-the-key\n");
+    let wrong = other.socle(&["agent", "recover", "--repository", "/srv/backup", "--key-file", "/root/key"]);
+    assert_eq!(wrong.code, 2, "{}", wrong.stderr);
+    assert!(!other.root().join("srv/socle").exists());
+    other.write("/root/key", &key);
+    other.socle(&["agent", "recover", "--repository", "/srv/backup", "--key-file", "/root/key"]).expect(0);
+    assert_eq!((title(&other), digest(&other, picture)), ("Avant".to_owned(), kept));
+    assert_eq!(other.read("/var/lib/socle/secrets/blog/auth-salt"), salt);
+    let owner = other.run(&["stat", "-c", "%U:%G %a", picture]).expect(0);
+    assert_eq!(owner.trim(), "socle-blog:www-data 640");
+    let (status, body) = other.get(BLOG, "/");
+    assert!(status == 200 && body.contains("Avant"), "{status} {body}");
+    // It is that server now: it goes on with the same repository and key.
+    other.socle(&["agent", "backup", "now"]).expect(0);
+    assert_eq!(other.socle(&["agent", "backup", "key"]).expect(0).trim(), key.trim());
+    let again = other.socle(&["agent", "recover", "--repository", "/srv/backup", "--key-file", "/root/key"]);
+    assert_eq!(again.code, 2, "{}", again.stderr);
+}
+
+#[test]
+fn a_damaged_repository_is_told_and_no_backup_is_good() {
+    let machine = Machine::new("web-trixie");
+    let site = "schema = 1\n[instances.page]\nrecipe = \"static\"\nversion = \"1\"\ndomain = \"page.example.org\"\n\
+                [repositories.home]\nlocation = \"/srv/backup\"\n";
+    machine.write("/root/page.toml", site);
+    machine.socle(&["agent", "apply", "/root/page.toml"]).expect(0);
+    machine.socle(&["agent", "backup", "now"]).expect(0);
+    let packs = machine.run(&["find", "/srv/backup/data", "-type", "f"]).expect(0);
+    let pack = packs.lines().next().unwrap();
+    let path = machine.root().join(pack.trim_start_matches('/'));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let checked = machine.socle(&["agent", "backup", "check", "--all"]);
+    assert_eq!(checked.code, 3);
+    assert!(
+        checked.stdout.contains("DAMAGED") && checked.stderr.contains(pack.rsplit('/').next().unwrap()),
+        "{}",
+        checked.stderr
+    );
+    machine.run(&["mv", "/srv/backup", "/srv/elsewhere"]).expect(0);
+    machine.write("/srv/backup", "a file is in its place");
+    let gone = machine.socle(&["agent", "backup", "now"]);
+    assert!(gone.code == 1 && gone.stderr.contains("/srv/backup"), "{} {}", gone.code, gone.stderr);
+}

@@ -1,0 +1,121 @@
+//! Backups, restores, and the loss of everything.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use socle::agent::backup::{self, BackupError, key};
+use socle::engine::Silent;
+use socle::host::vault::Depth;
+use socle::model::Name;
+use socle::model::document::Engine;
+
+use super::Server;
+
+impl Server {
+    pub(super) async fn back_up(&self) -> String {
+        let repositories = match self.agent.repositories(None) {
+            Ok(repositories) => repositories,
+            Err(error) => return self.no_backup(&error),
+        };
+        let mut out = String::new();
+        for (name, repository) in repositories {
+            let ran = match self.agent.back_up(&name, &repository, &BTreeSet::new()).await {
+                Ok(ran) => ran,
+                Err(error) => {
+                    out += &self.no_backup(&error);
+                    continue;
+                }
+            };
+            if ran.new_key {
+                let _ = writeln!(out, "{name}: a new key");
+                *self.key.lock().unwrap() = key::read(&self.agent.state, &name).unwrap();
+            }
+            for outcome in &ran.instances {
+                let _ = match (&outcome.good, &outcome.error) {
+                    (Some(good), _) => writeln!(out, "{}: good, {} files", outcome.instance, good.files),
+                    (None, error) => writeln!(out, "{}: {}", outcome.instance, error.as_ref().unwrap()),
+                };
+            }
+            for damage in &ran.check.damage {
+                let _ = writeln!(out, "{name}: {}: {}", damage.file, damage.what);
+            }
+            if ran.forgotten > 0 {
+                let _ = writeln!(out, "{name}: forgot {}", ran.forgotten);
+            }
+        }
+        self.without_root(&out)
+    }
+
+    pub(super) async fn check_backup(&self) -> String {
+        let mut out = String::new();
+        for (name, repository) in self.agent.repositories(None).unwrap_or_default() {
+            match self.agent.check_backup(&name, &repository, Depth::Everything).await {
+                Ok(checked) if checked.damage.is_empty() => out += &format!("{name}: whole\n"),
+                Ok(checked) => checked.damage.iter().for_each(|d| out += &format!("{name}: {}: {}\n", d.file, d.what)),
+                Err(error) => out += &self.no_backup(&error),
+            }
+        }
+        self.without_root(&out)
+    }
+
+    pub(super) async fn snapshots(&self) -> String {
+        let mut out = String::new();
+        for (name, repository) in self.agent.repositories(None).unwrap_or_default() {
+            let access = self.agent.access(&name, &repository).unwrap();
+            for snapshot in self.agent.vault.snapshots(&access).await.unwrap() {
+                let of = backup::instance_of(&snapshot.tags).unwrap();
+                let _ = writeln!(out, "{name}: {of} of {} at {}", snapshot.host, snapshot.at);
+            }
+        }
+        out
+    }
+
+    pub(super) async fn restore(&self, name: &Name) -> String {
+        let staged = async {
+            let (repository, known) = self.agent.repository(None)?;
+            let from = (repository.to_string(), self.agent.access(&repository, &known)?);
+            let (plan, manifest) = self.agent.plan_restore(&from, name, None).await?;
+            self.agent.stage_restore(&from, &plan, &manifest).await
+        };
+        match staged.await {
+            Ok(()) => self.report(self.agent.reconcile(&Silent).await, true),
+            Err(error) => self.no_backup(&error),
+        }
+    }
+
+    pub(super) async fn recover(&self, location: &str) -> String {
+        let key = self.key.lock().unwrap().clone().expect("a backup was made before");
+        match self.agent.stage_recovery(location, key).await {
+            Ok(text) => {
+                let report = self.agent.apply("document.toml", &text, &Silent).await;
+                if report.as_ref().is_ok_and(|report| report.converged) {
+                    self.agent.recovered().unwrap();
+                }
+                self.report(report, false)
+            }
+            Err(error) => self.no_backup(&error),
+        }
+    }
+
+    /// Nothing of ours is left but the repositories.
+    pub(super) fn burn(&self) {
+        for gone in ["var/lib/socle", "srv/socle", "run/socle"] {
+            drop(std::fs::remove_dir_all(self.root.path().join(gone)));
+        }
+        for directory in ["etc/systemd/system", "etc/nginx/sites-available", "etc/nginx/sites-enabled"] {
+            let directory = self.root.path().join(directory);
+            std::fs::remove_dir_all(&directory).unwrap();
+            std::fs::create_dir_all(&directory).unwrap();
+        }
+        self.units.forget();
+        for engine in [Engine::Mariadb, Engine::Postgresql] {
+            self.databases.forget(engine);
+        }
+    }
+
+    fn no_backup(&self, error: &BackupError) -> String {
+        let report = error.report();
+        let hint = report.hint.as_ref().map(|hint| format!("  hint: {hint}\n")).unwrap_or_default();
+        self.without_root(&format!("error {}: {report}\n{hint}", report.code))
+    }
+}

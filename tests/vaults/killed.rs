@@ -1,0 +1,75 @@
+//! Killed at any moment, nothing is lost and nobody is needed.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use socle::host::Quiet;
+use socle::host::vault::{RusticVault, Vault};
+
+use crate::tree::{assert_same, noise, plant};
+use crate::{Bench, tree_order};
+
+/// What is killed, in turn.
+const ACTS: [&str; 4] = ["save", "check", "prune", "restore"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_moment_nothing_is_lost() {
+    let bench = Bench::new().await;
+    let from = bench.path("from");
+    plant(&from, 20);
+    let rounds: u64 = std::env::var("SOCLE_KILLS").map_or(12, |number| number.parse().unwrap());
+    let mut good = vec![bench.save(&from, -1).await.snapshot.id];
+    let mut killed = 0;
+    for round in 0..rounds {
+        fs::write(from.join("large"), noise(round, 9 << 20)).unwrap();
+        let act = ACTS[(round % 4) as usize];
+        // From before the first byte to after the last, evenly.
+        let after = Duration::from_millis(5 + round / 4 * 1200 * 4 / rounds.max(4));
+        killed += u64::from(kill(&bench, act, &from, &good[0], after, round as i64).await);
+        let listed = bench.vault.snapshots(&bench.access).await.unwrap();
+        for id in &good {
+            assert!(listed.iter().any(|snapshot| snapshot.id == *id), "{act} lost {id:?}");
+        }
+        // No lock to remove, no index to rebuild: the next act works.
+        let saved = bench.save(&from, 1000 + round as i64).await;
+        good.push(saved.snapshot.id);
+        if good.len() > 3 {
+            let old = good.remove(0);
+            bench.vault.forget(&bench.access, &[old]).await.unwrap();
+        }
+        bench.is_sound().await;
+    }
+    assert!(killed >= rounds / 3, "only {killed} of {rounds} were killed before their end");
+    for _ in 0..2 {
+        bench.vault.prune(&bench.access, Duration::ZERO, &Quiet).await.unwrap();
+    }
+    bench.is_sound().await;
+    let to = bench.restore(good.last().unwrap(), "to").await;
+    assert_same(&from, &to);
+    println!("{killed} of {rounds} were killed before their end");
+}
+
+/// Whether it was killed before it ended.
+async fn kill(
+    bench: &Bench,
+    act: &str,
+    from: &Path,
+    snapshot: &socle::host::vault::SnapshotId,
+    after: Duration,
+    round: i64,
+) -> bool {
+    let vault: &RusticVault = &bench.vault;
+    let access = &bench.access;
+    let to = bench.path("killed");
+    let act: std::pin::Pin<Box<dyn Future<Output = bool> + Send>> = match act {
+        "save" => Box::pin(async move { vault.save(access, tree_order(from, round), &Quiet).await.is_ok() }),
+        "check" => {
+            Box::pin(async move { vault.check(access, socle::host::vault::Depth::Everything, &Quiet).await.is_ok() })
+        }
+        "prune" => Box::pin(async move { vault.prune(access, Duration::ZERO, &Quiet).await.is_ok() }),
+        _ => Box::pin(async move { vault.restore(access, snapshot, Path::new("/data"), &to, &Quiet).await.is_ok() }),
+    };
+    // Dropping a request kills its child with SIGKILL.
+    tokio::time::timeout(after, act).await.is_err()
+}
