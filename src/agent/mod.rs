@@ -4,6 +4,7 @@
 //! [`reconcile::bring_about`].
 
 pub mod backup;
+pub mod certificates;
 pub mod config;
 pub mod daemon;
 pub mod delivery;

@@ -5,6 +5,7 @@
 //! the old bytes or the new ones.
 
 mod file;
+pub mod generation_dir;
 mod lines;
 mod link;
 mod lock;

@@ -8,6 +8,8 @@
 pub mod accounts;
 pub mod apt;
 pub mod archive;
+pub mod authority;
+pub mod certificates;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 pub mod fetch;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
+use crate::model::certificate::Provider;
 use crate::model::document::{Engine, Source};
 use crate::model::unit::ServiceUnit;
-use crate::model::{Content, Digest};
+use crate::model::{Content, Digest, Domain};
 
 /// What a port answers when it could not do its work. The message names the thing; `hint` is an act
 /// for the admin, if there is one; `code` is stable (`dpkg.locked`, `systemd.job-failed` …).
@@ -287,6 +288,18 @@ pub struct ProbeAnswer {
 #[async_trait]
 pub trait Probes: Send + Sync {
     async fn get(&self, host: &str, path: &str, timeout: Duration) -> PortResult<ProbeAnswer>;
+}
+
+/// Records that prove control of a domain (RFC 8555, 8.4). `domain` is the one proven: the record's own name is
+/// `_acme-challenge.` and it, or what that is an alias of.
+#[async_trait]
+pub trait Dns: Send + Sync {
+    /// Adds the value; others at the same name stay. Twice is once.
+    async fn publish(&self, provider: &Provider, domain: &Domain, value: &str) -> PortResult<()>;
+    /// Removes the value; that it was not there is fine.
+    async fn withdraw(&self, provider: &Provider, domain: &Domain, value: &str) -> PortResult<()>;
+    /// Waits until every authoritative server of the record answers with the value.
+    async fn propagated(&self, domain: &Domain, value: &str, within: Duration) -> PortResult<()>;
 }
 
 /// Where long acts tell how far they are. Never fails, never blocks.

@@ -5,10 +5,12 @@
 //! | document, as written and valid | [`document`] |
 //! | resource and its kind | [`id::ResourceId`], [`id::Kind`] |
 //! | unit of systemd, typed and rendered | [`unit`] |
+//! | certificate that is wanted | [`certificate`] |
 //! | plan as it is shown; events and report of a pass | [`preview`], [`event`], [`report`] |
 //! | how far a fleet server has come | [`fleet`] |
 //! | problem in something a user wrote | [`problem`] |
 
+pub mod certificate;
 pub mod content;
 pub mod digest;
 pub mod document;

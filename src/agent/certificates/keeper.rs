@@ -1,0 +1,374 @@
+//! The job: all certificates of a server, each by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinSet;
+
+use super::attempt::{Attempt, Task};
+use super::budget::Budget;
+use super::error::AttemptError;
+use super::record::{Record, RecordError, Records};
+use super::schedule::{self, Alert, Due, Why};
+use super::watch::{SelfCheck, Watch};
+use crate::durable::{HostLock, LockError};
+use crate::host::Dns;
+use crate::host::authority::{Authorities, Authority, AuthorityError};
+use crate::host::certificates::{Store, StoreError, chain};
+use crate::model::Name;
+use crate::model::certificate::{Acme, CertifiedName, Meta, Origin, Settings, Source, Wanted};
+use crate::model::report::ErrorReport;
+
+/// Orders at the same time.
+const WIDTH: usize = 16;
+/// A question about renewal, an order, and a question about the new certificate.
+const ROUNDS: usize = 4;
+/// Without anything to wait for, a look like this is cheap.
+const LOOK_AGAIN: jiff::SignedDuration = jiff::SignedDuration::from_hours(12);
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    #[error("the certificates are being tended by another process")]
+    Busy(#[source] LockError),
+    #[error("no certificate `{0}` is wanted")]
+    Unknown(Name),
+    #[error("the certificate `{0}` is not from an authority")]
+    NotOrdered(Name),
+    #[error("there is no certificate `{0}` yet")]
+    Missing(Name),
+    #[error("the authority `{0}` is not described")]
+    UnknownAuthority(Name),
+    #[error("the chain of `{0}` cannot be read")]
+    Chain(Name),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+}
+
+/// How long an attempt waits for what.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// Before the first look at an order, and the least between two.
+    pub first: Duration,
+    /// The most between two, if the authority says nothing.
+    pub most: Duration,
+    /// For an order to come on, once; then it is taken up at the next attempt.
+    pub order: Duration,
+    /// For all name servers of a domain to know a record.
+    pub propagation: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(500),
+            most: Duration::from_secs(10),
+            order: Duration::from_secs(180),
+            propagation: Duration::from_secs(600),
+        }
+    }
+}
+
+/// What the keeper works with.
+#[derive(Clone)]
+pub struct Parts {
+    pub authorities: Arc<dyn Authorities>,
+    pub dns: Arc<dyn Dns>,
+    pub check: Arc<dyn SelfCheck>,
+    pub watch: Arc<dyn Watch>,
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub random: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Where the web server finds the files of HTTP-01.
+    pub challenges: PathBuf,
+    pub patience: Patience,
+}
+
+/// What was done for one certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub name: Name,
+    pub done: Done,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    Fresh,
+    /// A new generation is in place: the web server is to load it.
+    Committed {
+        generation: u64,
+        meta: Meta,
+    },
+    /// It is due, but failed lately.
+    Waiting {
+        until: Timestamp,
+        error: Option<ErrorReport>,
+    },
+    Failed {
+        error: ErrorReport,
+        next: Timestamp,
+    },
+}
+
+/// How a certificate stands, for `status` and the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Standing {
+    pub name: Name,
+    #[schemars(with = "Vec<String>")]
+    pub names: Vec<CertifiedName>,
+    /// Missing: there is none at all.
+    pub source: Option<Origin>,
+    pub authority: Option<Name>,
+    #[schemars(with = "Option<String>")]
+    pub not_after: Option<Timestamp>,
+    /// When it is renewed, or tried again.
+    #[schemars(with = "Option<String>")]
+    pub next: Option<Timestamp>,
+    /// Wanted, and not in it.
+    #[schemars(with = "Vec<String>")]
+    pub missing: Vec<CertifiedName>,
+    pub last_error: Option<ErrorReport>,
+    pub alert: Option<Alert>,
+    /// The URL of an order under way.
+    pub order: Option<String>,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Keeper {
+    state: PathBuf,
+    parts: Parts,
+}
+
+/// What the certificates of one run share.
+pub(super) struct Run {
+    pub parts: Parts,
+    pub settings: Settings,
+    pub store: Store,
+    pub records: Records,
+    /// Where the accounts are.
+    pub accounts: PathBuf,
+    pub budgets: Mutex<BTreeMap<Name, Budget>>,
+    authorities: BTreeMap<Name, Arc<dyn Authority>>,
+}
+
+impl Run {
+    pub fn now(&self) -> Timestamp {
+        (self.parts.now)()
+    }
+
+    pub fn authority(&self, name: &Name) -> Result<Arc<dyn Authority>, AttemptError> {
+        self.authorities.get(name).cloned().ok_or_else(|| AttemptError::UnknownAuthority(name.clone()))
+    }
+}
+
+impl Keeper {
+    pub fn new(state: &Path, parts: Parts) -> Self {
+        Self { state: state.to_owned(), parts }
+    }
+
+    pub fn store(&self) -> Store {
+        Store::new(&self.state)
+    }
+
+    /// Does what is due for every certificate that is ordered, several at a time. One that fails does not hold up
+    /// another. `asked` are renewed in any case. May be dropped at any moment and run again.
+    pub async fn tend_all(&self, settings: &Settings, asked: &BTreeSet<Name>) -> Result<Vec<Outcome>, KeeperError> {
+        let _lock = self.lock()?;
+        let run = Arc::new(self.run(settings));
+        let width = Arc::new(Semaphore::new(WIDTH));
+        let mut tasks = JoinSet::new();
+        for (name, wanted) in &settings.certificates {
+            let Source::Acme(acme) = &wanted.source else { continue };
+            let (run, width) = (run.clone(), width.clone());
+            let (name, wanted, acme, forced) = (name.clone(), wanted.clone(), acme.clone(), asked.contains(name));
+            tasks.spawn(async move {
+                let _turn = width.acquire().await;
+                let done = run.tend(&name, &wanted, &acme, forced).await;
+                Outcome { name, done }
+            });
+        }
+        let mut outcomes = tasks.join_all().await;
+        outcomes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(outcomes)
+    }
+
+    /// When [`Keeper::tend_all`] has something to do next.
+    pub fn next_due(&self, settings: &Settings) -> Timestamp {
+        let (run, now) = (self.run(settings), (self.parts.now)());
+        let mut next: Option<Timestamp> = None;
+        for (name, wanted) in &settings.certificates {
+            let Source::Acme(acme) = &wanted.source else { continue };
+            // What cannot be read is told by `tend_all`, and not sooner because of it.
+            let Ok((present, record)) = run.known(name) else { continue };
+            let due = match schedule::due(&wanted.names, acme, present.as_ref(), &record, now) {
+                Due::Ask { .. } | Due::Order { .. } => now,
+                Due::Wait { until, .. } | Due::Nothing { until } => until,
+            };
+            next = Some(next.map_or(due, |next| next.min(due)));
+        }
+        next.unwrap_or(now + LOOK_AGAIN)
+    }
+
+    /// How every certificate that is wanted stands; what could not be looked at is its error.
+    pub fn standings(&self, settings: &Settings) -> Vec<Standing> {
+        let (run, now) = (self.run(settings), (self.parts.now)());
+        settings.certificates.values().map(|wanted| run.standing(wanted, now)).collect()
+    }
+
+    /// Revokes the present certificate at the authority that made it. It stays in place until another is there.
+    pub async fn revoke(&self, settings: &Settings, name: &Name, key_compromised: bool) -> Result<(), KeeperError> {
+        let _lock = self.lock()?;
+        let run = self.run(settings);
+        let present = run.store.present(name)?.ok_or_else(|| KeeperError::Missing(name.clone()))?;
+        let authority = present.meta.authority.clone().ok_or_else(|| KeeperError::NotOrdered(name.clone()))?;
+        let pem = run.store.chain(&present).map_err(|error| StoreError::Keep(name.clone(), error))?;
+        let leaf = chain::leaf(&String::from_utf8_lossy(&pem)).map_err(|_| KeeperError::Chain(name.clone()))?;
+        let port = run.authorities.get(&authority).ok_or(KeeperError::UnknownAuthority(authority))?;
+        Ok(port.revoke(&leaf, key_compromised).await?)
+    }
+
+    /// Replaces the key of the account at an authority (RFC 8555, 7.3.5).
+    pub async fn roll_key(&self, settings: &Settings, authority: &Name) -> Result<(), KeeperError> {
+        let _lock = self.lock()?;
+        let run = self.run(settings);
+        let port = run.authorities.get(authority).ok_or_else(|| KeeperError::UnknownAuthority(authority.clone()))?;
+        Ok(port.roll_key().await?)
+    }
+
+    fn run(&self, settings: &Settings) -> Run {
+        let store = self.store();
+        let open = |(name, described): (&Name, _)| (name.clone(), self.parts.authorities.open(name, described));
+        Run {
+            parts: self.parts.clone(),
+            settings: settings.clone(),
+            records: Records::new(store.clone()),
+            store,
+            accounts: self.state.join("acme"),
+            budgets: Mutex::default(),
+            authorities: settings.authorities.iter().map(open).collect(),
+        }
+    }
+
+    fn lock(&self) -> Result<HostLock, KeeperError> {
+        let directory = self.state.join("tls");
+        let made = std::fs::create_dir_all(&directory);
+        made.map_err(|error| StoreError::List(directory.clone(), error))?;
+        HostLock::take(&directory.join("lock"), &format!("PID {}", std::process::id())).map_err(KeeperError::Busy)
+    }
+}
+
+impl Run {
+    fn known(&self, name: &Name) -> Result<(Option<Meta>, Record), AttemptError> {
+        Ok((self.store.present(name)?.map(|present| present.meta), self.records.load(name)?))
+    }
+
+    async fn tend(&self, name: &Name, wanted: &Wanted, acme: &Acme, forced: bool) -> Done {
+        let mut committed = None;
+        let mut forced = forced;
+        for _ in 0..ROUNDS {
+            let (present, record) = match self.known(name) {
+                Ok(known) => known,
+                Err(error) => return self.failed(error.report(), self.now() + LOOK_AGAIN),
+            };
+            let due = match std::mem::take(&mut forced) {
+                // Who asks wants all names, now.
+                true => Due::Order { why: Why::Asked, names: wanted.names.clone(), urgent: true },
+                false => schedule::due(&wanted.names, acme, present.as_ref(), &record, self.now()),
+            };
+            let mut attempt = Attempt { run: self, name, acme, record, present };
+            let kept = match due {
+                Due::Ask { id } => attempt.ask(&id).await,
+                Due::Order { .. } if committed.is_some() => break,
+                Due::Order { why, names, urgent } => {
+                    match attempt.run(Task { why, names, urgent }, &wanted.names).await {
+                        Ok(done) => committed = Some(Done::Committed { generation: done.generation, meta: done.meta }),
+                        Err(error) => {
+                            let next = attempt.record.failure.as_ref();
+                            let next = next.map_or(self.now(), |failure| schedule::next_attempt(failure, urgent));
+                            return self.failed(error.report(), next);
+                        }
+                    }
+                    Ok(())
+                }
+                Due::Wait { until, .. } => {
+                    let error = attempt.record.failure.map(|failure| failure.error);
+                    return committed.unwrap_or(Done::Waiting { until, error });
+                }
+                Due::Nothing { .. } => {
+                    let tidied = attempt.tidy().await;
+                    if let Err(error) = tidied {
+                        return self.failed(error.report(), self.now() + LOOK_AGAIN);
+                    }
+                    break;
+                }
+            };
+            if let Err(error) = kept {
+                return self.failed(AttemptError::from(error).report(), self.now() + LOOK_AGAIN);
+            }
+        }
+        committed.unwrap_or(Done::Fresh)
+    }
+
+    fn failed(&self, error: ErrorReport, next: Timestamp) -> Done {
+        Done::Failed { error, next }
+    }
+
+    fn standing(&self, wanted: &Wanted, now: Timestamp) -> Standing {
+        let mut standing = Standing {
+            name: wanted.name.clone(),
+            names: wanted.names.clone(),
+            source: None,
+            authority: None,
+            not_after: None,
+            next: None,
+            missing: wanted.names.clone(),
+            last_error: None,
+            alert: None,
+            order: None,
+        };
+        let (present, record) = match self.known(&wanted.name) {
+            Ok(known) => known,
+            Err(error) => {
+                standing.last_error = Some(error.report());
+                return standing;
+            }
+        };
+        if let Some(meta) = &present {
+            standing.source = Some(meta.source);
+            standing.authority.clone_from(&meta.authority);
+            standing.not_after = Some(meta.not_after);
+            standing.missing.retain(|name| !meta.covers(std::slice::from_ref(name)));
+            standing.alert = schedule::alert(meta, now);
+        }
+        if let Source::Acme(acme) = &wanted.source {
+            let ordered = present.as_ref().filter(|meta| meta.source == Origin::Acme);
+            standing.next = Some(match schedule::due(&wanted.names, acme, present.as_ref(), &record, now) {
+                Due::Order { .. } => now,
+                Due::Wait { until, .. } => until,
+                Due::Ask { .. } | Due::Nothing { .. } => ordered.map_or(now, |meta| schedule::renew_at(meta, &record)),
+            });
+            standing.last_error = record.failure.map(|failure| failure.error);
+            standing.order = record.order.and_then(|order| order.url);
+        }
+        standing
+    }
+}
+
+impl Attempt<'_> {
+    /// Nothing is due: nothing is left over either.
+    async fn tidy(&mut self) -> Result<(), AttemptError> {
+        if self.record.order.is_some() {
+            self.give_up().await?;
+        }
+        Ok(self.withdraw().await?)
+    }
+}
