@@ -4,7 +4,7 @@
 //! # Guarantees
 //!
 //! Durable before [`Outbox::put`] returns. Numbers grow and are never used twice, also after all was
-//! delivered. Bounded: the oldest reports give way to newer ones (the newest says where the server stands);
+//! delivered. A damaged item is set aside and an alarm goes in its place: nothing behind it waits. Bounded: the oldest reports give way to newer ones (the newest says where the server stands);
 //! alarms do not.
 
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, DurableError};
+use crate::model::report::ErrorReport;
 use crate::wire::message::{Item, OutboxItem};
 
 /// Reports kept while the controller is away.
@@ -154,7 +155,27 @@ impl Outbox {
     fn read(&self, sequence: u64) -> Result<Option<OutboxItem>, OutboxError> {
         let path = self.path(sequence);
         let Some(bytes) = durable::read(&path).map_err(OutboxError::Keep)? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|source| OutboxError::Damaged { path, source })
+        match serde_json::from_slice(&bytes) {
+            Ok(item) => Ok(Some(item)),
+            Err(source) => self.set_aside(sequence, &bytes, OutboxError::Damaged { path, source }).map(Some),
+        }
+    }
+
+    /// Keeps the damaged bytes beside the outbox, and puts an alarm of the same number in their place. May be
+    /// repeated: whatever interrupts, the item is there, damaged or as the alarm.
+    fn set_aside(&self, sequence: u64, bytes: &[u8], damage: OutboxError) -> Result<OutboxItem, OutboxError> {
+        let path = self.path(sequence);
+        let aside = path.with_extension("damaged");
+        durable::write(&aside, bytes, 0o600).map_err(OutboxError::Keep)?;
+        let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+        let written = written.map_err(|error| OutboxError::List(path.clone(), error))?;
+        let at = jiff::Timestamp::try_from(written).unwrap_or_default();
+        let hint = Some(format!("look at `{}`, then remove it", aside.display()));
+        let error = ErrorReport::of("outbox.damaged", &damage, hint);
+        let alarm = OutboxItem { sequence, at, item: Item::Alarm { error } };
+        let kept = serde_json::to_vec(&alarm).expect("an item is plain data");
+        durable::write(&path, &kept, 0o600).map_err(OutboxError::Keep)?;
+        Ok(alarm)
     }
 }
 
@@ -162,7 +183,7 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::durable::HostLock;
-    use crate::model::report::{ErrorReport, Report};
+    use crate::model::report::Report;
 
     fn alarm(code: &str) -> Item {
         Item::Alarm { error: ErrorReport { code: code.into(), message: String::new(), causes: vec![], hint: None } }
@@ -228,10 +249,19 @@ mod tests {
     }
 
     #[test]
-    fn damaged_is_not_delivered() {
+    fn a_damaged_item_is_set_aside_told_and_holds_nothing_back() {
         let (_state, lock, outbox) = outbox();
-        outbox.put(alarm("a"), jiff::Timestamp::UNIX_EPOCH, &lock).unwrap();
+        for code in ["a", "b"] {
+            outbox.put(alarm(code), jiff::Timestamp::UNIX_EPOCH, &lock).unwrap();
+        }
         std::fs::write(outbox.path(1), "{").unwrap();
-        assert!(matches!(outbox.after(0, 9), Err(OutboxError::Damaged { .. })));
+        let items = outbox.after(0, 9).unwrap();
+        let Item::Alarm { error } = &items[0].item else { panic!("{items:?}") };
+        assert_eq!((items[0].sequence, error.code.as_str()), (1, "outbox.damaged"));
+        assert_eq!(items[1].item, alarm("b"));
+        assert_eq!(std::fs::read(outbox.path(1).with_extension("damaged")).unwrap(), b"{");
+        assert_eq!(outbox.after(0, 9).unwrap(), items, "it stays as it was told");
+        outbox.stored(2).unwrap();
+        assert_eq!(sequences(&outbox), Vec::<u64>::new());
     }
 }

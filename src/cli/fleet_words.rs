@@ -84,6 +84,7 @@ fn standing(standing: Standing) -> (Style, &'static str) {
         Standing::AsWanted => (GOOD, "as wanted"),
         Standing::Applying => (WARN, "at work"),
         Standing::Failing => (BAD, "not as wanted"),
+        Standing::Unknown => (BAD, "unknown"),
         Standing::Behind => (WARN, "behind"),
         Standing::LocalBranch => (WARN, "local branch"),
         Standing::Ahead => (WARN, "ahead"),

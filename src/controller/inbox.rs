@@ -3,6 +3,9 @@
 //! Whatever came while the last transaction ran goes into the next one. An agent is answered when its items
 //! are on disk.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -12,6 +15,8 @@ use crate::model::fleet::Position;
 
 /// What waits for the store. More makes agents wait, not the memory grow.
 const WAITING: usize = 4096;
+/// When what the store did not take is offered again, if nothing else comes.
+const AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) enum Entry {
     Greeting(Greeting),
@@ -47,46 +52,64 @@ impl Inbox {
     }
 }
 
-async fn keep(mut queue: mpsc::Receiver<Entry>, store: Store, instance: Uuid, now: fn() -> jiff::Timestamp) {
-    let mut entries = Vec::new();
-    while queue.recv_many(&mut entries, WAITING).await > 0 {
-        if let Err(error) = keep_all(std::mem::take(&mut entries), &store, instance, now()).await {
-            // Unanswered, the agents send their items again; the rest they say again when they come back.
-            tracing::error!("{}", crate::model::report::ErrorReport::of("store", &error, None));
-        }
-    }
+/// What is to be stored. What was not stays, and goes with the next attempt.
+#[derive(Default)]
+struct Batch {
+    greetings: BTreeMap<Name, Greeting>,
+    gone: BTreeSet<Name>,
+    positions: BTreeMap<Name, Position>,
+    received: Vec<Received>,
+    answers: Vec<(Name, oneshot::Sender<u64>)>,
 }
 
-async fn keep_all(entries: Vec<Entry>, store: &Store, instance: Uuid, now: jiff::Timestamp) -> Result<(), StoreError> {
-    let (mut greetings, mut gone, mut positions) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut received, mut answers) = (Vec::new(), Vec::new());
-    for entry in entries {
+impl Batch {
+    /// Of one server the last word counts.
+    fn add(&mut self, entry: Entry) {
         match entry {
             Entry::Greeting(greeting) => {
-                gone.retain(|name| *name != greeting.server);
-                greetings.push(greeting);
+                self.gone.remove(&greeting.server);
+                self.positions.remove(&greeting.server);
+                self.greetings.insert(greeting.server.clone(), greeting);
             }
             Entry::Gone(name) => {
-                greetings.retain(|greeting| greeting.server != name);
-                gone.push(name);
+                self.greetings.remove(&name);
+                self.gone.insert(name);
             }
-            Entry::Position(name, position) => positions.push((name, position)),
+            Entry::Position(name, position) => {
+                self.positions.insert(name, position);
+            }
             Entry::Items(items, answer) => {
-                answers.push((items.server.clone(), answer));
-                received.push(items);
+                self.answers.push((items.server.clone(), answer));
+                self.received.push(items);
             }
         }
     }
-    if !greetings.is_empty() {
-        store.connected(&greetings, instance, now).await?;
+
+    fn is_empty(&self) -> bool {
+        self.greetings.is_empty() && self.gone.is_empty() && self.positions.is_empty()
     }
-    if !gone.is_empty() {
-        store.disconnected(&gone, instance, now).await?;
-    }
-    if !positions.is_empty() {
-        store.note_positions(&positions, now).await?;
-    }
-    if !received.is_empty() {
+
+    async fn store(&mut self, store: &Store, instance: Uuid, now: jiff::Timestamp) -> Result<(), StoreError> {
+        // Unanswered, the agents send their items again: these do not stay here.
+        let (received, answers) = (std::mem::take(&mut self.received), std::mem::take(&mut self.answers));
+        if !self.greetings.is_empty() {
+            let greetings: Vec<_> = self.greetings.values().cloned().collect();
+            store.connected(&greetings, instance, now).await?;
+            self.greetings.clear();
+        }
+        if !self.gone.is_empty() {
+            let gone: Vec<_> = self.gone.iter().cloned().collect();
+            store.disconnected(&gone, instance, now).await?;
+            self.gone.clear();
+        }
+        if !self.positions.is_empty() {
+            let positions: Vec<_> = self.positions.clone().into_iter().collect();
+            store.note_positions(&positions, now).await?;
+            self.positions.clear();
+        }
+        if received.is_empty() {
+            return Ok(());
+        }
         let stored = store.take_outboxes(&received, now).await?;
         for (server, answer) in answers {
             if let Some(sequence) = stored.get(&server) {
@@ -94,6 +117,23 @@ async fn keep_all(entries: Vec<Entry>, store: &Store, instance: Uuid, now: jiff:
                 let _ = answer.send(*sequence);
             }
         }
+        Ok(())
     }
-    Ok(())
+}
+
+async fn keep(mut queue: mpsc::Receiver<Entry>, store: Store, instance: Uuid, now: fn() -> jiff::Timestamp) {
+    let mut batch = Batch::default();
+    let mut entries = Vec::new();
+    loop {
+        let came = queue.recv_many(&mut entries, WAITING);
+        // Cancel-safe: what was not received stays in the queue.
+        let came = if batch.is_empty() { Ok(came.await) } else { tokio::time::timeout(AGAIN, came).await };
+        entries.drain(..).for_each(|entry| batch.add(entry));
+        if let Err(error) = batch.store(&store, instance, now()).await {
+            tracing::error!("{}", crate::model::report::ErrorReport::of("store", &error, None));
+        }
+        if came == Ok(0) {
+            return;
+        }
+    }
 }

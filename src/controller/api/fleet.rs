@@ -13,7 +13,7 @@ use super::auth::{Authorised, Read, Write};
 use super::error::Failure;
 use super::rollout::{self, Push};
 use super::route::{Call, Json, Lines, Payload};
-use super::status::{Standing, failed};
+use super::status::{LastReport, Standing, failed};
 use super::types::{
     AlarmView, ApplyLine, Between, DifferenceBetween, FleetApply, FleetPlan, FleetStatus, Limit, Nothing, NumberPath,
     Outcome, PlanLine, RevisionFiles, RevisionView, ServerPlan, ServerStatus,
@@ -25,7 +25,7 @@ use crate::controller::store::{
 };
 use crate::model::Name;
 use crate::model::problem::{Position, Problem};
-use crate::model::report::{ErrorReport, Report};
+use crate::model::report::ErrorReport;
 use crate::wire::message::Planned;
 
 /// A fleet as JSON: its bytes, and room for escapes.
@@ -57,7 +57,7 @@ pub(super) async fn status(
     let known: BTreeSet<_> = servers.iter().map(|server| server.name.clone()).collect();
     let mut statuses: Vec<_> = servers
         .iter()
-        .map(|server| server_status(&call.app, server, newest.get(&server.name), reports.get(&server.name)))
+        .map(|server| server_status(&call.app, server, newest.get(&server.name), last(&reports, &server.name)))
         .collect();
     let in_the_fleet = revision.iter().flat_map(|revision| servers_of(&revision.files));
     statuses.extend(in_the_fleet.filter(|name| !known.contains(name)).map(not_enrolled));
@@ -71,13 +71,14 @@ pub(super) async fn status(
     }))
 }
 
-/// The last reports that can be read. One that cannot is of a newer agent; its server is told without it.
-async fn reports(app: &App) -> Result<BTreeMap<Name, Report>, StoreError> {
+/// The last report of each server that has reported.
+async fn reports(app: &App) -> Result<BTreeMap<Name, LastReport>, StoreError> {
     let stored = app.controller.store.reports().await?;
-    Ok(stored
-        .into_iter()
-        .filter_map(|stored| Some((stored.server, serde_json::from_str(&stored.json).ok()?)))
-        .collect())
+    Ok(stored.into_iter().map(|stored| (stored.server, LastReport::parse(&stored.json))).collect())
+}
+
+fn last<'a>(reports: &'a BTreeMap<Name, LastReport>, server: &Name) -> &'a LastReport {
+    reports.get(server).unwrap_or(&LastReport::Missing)
 }
 
 pub(super) fn is_connected(app: &App, server: &Server) -> bool {
@@ -85,7 +86,7 @@ pub(super) fn is_connected(app: &App, server: &Server) -> bool {
     elsewhere || app.controller.hub.is_connected(&server.name)
 }
 
-fn server_status(app: &App, server: &Server, newest: Option<&Newest>, report: Option<&Report>) -> ServerStatus {
+fn server_status(app: &App, server: &Server, newest: Option<&Newest>, report: &LastReport) -> ServerStatus {
     let connected = is_connected(app, server);
     let position = server.position.as_ref();
     let standing = match server.state {
@@ -96,7 +97,7 @@ fn server_status(app: &App, server: &Server, newest: Option<&Newest>, report: Op
     let (note, hint) = standing.words(server.name.as_str(), connected);
     let failed = match standing {
         Standing::AsWanted | Standing::Evicted | Standing::Banned => Vec::new(),
-        _ => report.map(failed).unwrap_or_default(),
+        _ => report.read().map(failed).unwrap_or_default(),
     };
     let hint = hint.or_else(|| failed.iter().find_map(|line| line.hint.clone()));
     ServerStatus {
@@ -328,7 +329,7 @@ pub(super) async fn unchanged(
     let as_wanted = |name: &Name| {
         let newest = newest.get(name).map(|newest| (newest.mark, newest.digest));
         let position = servers.get(name).and_then(|server| server.position.as_ref());
-        Standing::of(newest, position, reports.get(name)).is_as_wanted()
+        Standing::of(newest, position, last(&reports, name)).is_as_wanted()
     };
     Ok(names.iter().map(|name| (name.clone(), Outcome::Unchanged { as_wanted: as_wanted(name) })).collect())
 }

@@ -18,6 +18,8 @@ pub enum Standing {
     Applying,
     /// It has the newest document and could not bring all of it about.
     Failing,
+    /// It has the newest document, and what it last reported cannot be read here.
+    Unknown,
     /// It has not accepted the newest document yet.
     Behind,
     /// Somebody applied another document on the server itself.
@@ -34,9 +36,32 @@ pub enum Standing {
     Banned,
 }
 
+/// What a server last said of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LastReport {
+    /// It has not reported yet.
+    Missing,
+    Read(Report),
+    /// It is stored and cannot be read: of another version of the agent, or damaged.
+    Unreadable,
+}
+
+impl LastReport {
+    pub fn parse(json: &str) -> Self {
+        serde_json::from_str(json).map_or(LastReport::Unreadable, LastReport::Read)
+    }
+
+    pub fn read(&self) -> Option<&Report> {
+        match self {
+            LastReport::Read(report) => Some(report),
+            LastReport::Missing | LastReport::Unreadable => None,
+        }
+    }
+}
+
 impl Standing {
-    /// `newest`: mark and digest of the newest document; `report`: the last one.
-    pub fn of(newest: Option<(Mark, Digest)>, position: Option<&Position>, report: Option<&Report>) -> Self {
+    /// `newest`: mark and digest of the newest document.
+    pub fn of(newest: Option<(Mark, Digest)>, position: Option<&Position>, report: &LastReport) -> Self {
         let Some(position) = position else {
             return if newest.is_some() { Standing::Behind } else { Standing::NoDocument };
         };
@@ -64,6 +89,10 @@ impl Standing {
         let (note, hint) = match self {
             Standing::AsWanted | Standing::Applying => (None, None),
             Standing::Failing => (None, None),
+            Standing::Unknown => {
+                let hint = format!("socle --version here, and on the server: ssh {server} socle agent status");
+                (Some("what it last reported cannot be read by this controller"), Some(hint))
+            }
             Standing::Behind if connected => (Some("the newest document is on its way"), None),
             Standing::Behind => (Some("gets the newest document when it connects"), None),
             Standing::LocalBranch => (Some("runs a document that was applied on the server itself"), apply()),
@@ -87,8 +116,13 @@ impl Standing {
     }
 }
 
-fn brought_about(position: &Position, report: Option<&Report>) -> Standing {
+fn brought_about(position: &Position, report: &LastReport) -> Standing {
     let generation = position.mark.generation;
+    let report = match report {
+        LastReport::Unreadable => return Standing::Unknown,
+        LastReport::Missing => None,
+        LastReport::Read(report) => Some(report),
+    };
     if position.brought_about == Some(generation) {
         // Drift since may have failed to be put back.
         return match report {
@@ -163,7 +197,15 @@ mod tests {
             (Some((mark(3), Digest::of("b"))), Some(position(3, Controller, Some(3))), None, Standing::Conflict),
         ];
         for (newest, position, report, standing) in cases {
-            assert_eq!(Standing::of(newest, position.as_ref(), report.as_ref()), standing, "{newest:?} {position:?}");
+            let report = report.map_or(LastReport::Missing, LastReport::Read);
+            assert_eq!(Standing::of(newest, position.as_ref(), &report), standing, "{newest:?} {position:?}");
+        }
+        // What cannot be read is not fine, and hides nothing that is known without it.
+        for (at, brought, standing) in
+            [(3, Some(3), Standing::Unknown), (3, None, Standing::Unknown), (2, Some(2), Standing::Behind)]
+        {
+            let position = position(at, Controller, brought);
+            assert_eq!(Standing::of(three, Some(&position), &LastReport::parse("{")), standing, "{position:?}");
         }
     }
 
