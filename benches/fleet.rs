@@ -80,7 +80,15 @@ async fn controller(directory: &std::path::Path, agents: usize) {
     let keys = Keys::create(&directory.join("keys"), "bench", now(), random).unwrap();
     let store = Store::open(&StoreUrl::sqlite(directory.join("controller.db"))).await.unwrap();
     let fleet = store.create_fleet(new_id(now(), random), &"bench".parse().unwrap(), &by()).await.unwrap();
-    let controller = Arc::new(Controller::new(store, keys, fleet, vec!["localhost:0".to_owned()], now, random));
+    let controller = Arc::new(Controller::new(
+        new_id(now(), random),
+        store,
+        keys,
+        fleet,
+        vec!["localhost:0".to_owned()],
+        now,
+        random,
+    ));
     std::fs::write(directory.join("authority"), controller.keys.authority.certificate()).unwrap();
     let tls = rcgen::KeyPair::generate().unwrap();
     std::fs::write(directory.join("key"), tls.serialize_der()).unwrap();

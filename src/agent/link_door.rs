@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::outbox::OutboxError;
 use super::reconcile::{Agent, AgentError};
 use crate::engine::{Event, Events};
+use crate::wire::door;
 use crate::wire::envelope::Envelope;
 use crate::wire::frame::{FrameError, Reader, Writer};
 use crate::wire::message::{FromAgent, MAX_BYTES, OUTBOX_BATCH, ToAgent};
@@ -196,18 +197,8 @@ impl Events for Progress {
 /// Listens where the agent's doors are: an old socket is ours from an earlier run, since the host lock, not
 /// the socket, keeps two agents apart. The group comes with the package; without it only root comes in.
 pub fn listen(path: &Path, group: &str) -> std::io::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    if let Some(group) = nix::unistd::Group::from_name(group)? {
-        nix::unistd::chown(path, None, Some(group.gid))?;
-    }
-    Ok(listener)
+    door::listen(path, group)
 }

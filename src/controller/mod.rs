@@ -46,20 +46,9 @@ pub struct Controller {
 
 impl Controller {
     /// Ready to let agents in. The store's writes of many agents are gathered by a task that ends with the
-    /// controller.
+    /// controller. `instance` is the name its process had before, if it had one: what was connected to it then is
+    /// known not to be now.
     pub fn new(
-        store: Store,
-        keys: Keys,
-        fleet: store::Fleet,
-        addresses: Vec<String>,
-        now: fn() -> jiff::Timestamp,
-        random: fn(&mut [u8]),
-    ) -> Self {
-        Self::of_instance(new_id(now(), random), store, keys, fleet, addresses, now, random)
-    }
-
-    /// With the name its process had before: what was connected to it then is known not to be now.
-    pub fn of_instance(
         instance: uuid::Uuid,
         store: Store,
         keys: Keys,

@@ -124,7 +124,7 @@ async fn open(
     let keys = Keys::load(&home.join(keys::DIRECTORY))?;
     let instance = instance(home, now, random)?;
     forget_connections(&store, instance).await?;
-    Ok(Controller::of_instance(instance, store, keys, fleet, addresses, now, random))
+    Ok(Controller::new(instance, store, keys, fleet, addresses, now, random))
 }
 
 /// Of this controller; with a database of its own, of every one before it: a restored database remembers those of

@@ -8,7 +8,7 @@ use std::time::Duration;
 use socle::agent::enrolment::{self, EnrolError, Joined};
 use socle::controller::keys::Keys;
 use socle::controller::store::{By, NewJoinToken, Store, StoreUrl};
-use socle::controller::{Controller, daemon};
+use socle::controller::{Controller, daemon, new_id};
 use socle::model::Name;
 use socle::wire::{JoinToken, tls};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +64,8 @@ impl World {
     ) -> Self {
         let keys = Keys::load(&directory.path().join("keys")).unwrap();
         let fleet = store.fleet().await.unwrap().unwrap();
-        let mut controller = Controller::new(store, keys, fleet, vec!["localhost:0".to_owned()], clock, random);
+        let mut controller =
+            Controller::new(new_id(clock(), random), store, keys, fleet, vec!["localhost:0".to_owned()], clock, random);
         controller.agent_life = agent_life;
         let (controller, stop) = (Arc::new(controller), CancellationToken::new());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));

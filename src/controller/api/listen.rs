@@ -1,7 +1,6 @@
 //! The two doors: the local socket, and HTTPS. Both are bounded in what a client may hold.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::auth::LocalPeer;
+use crate::wire::door;
 
 /// Where the local door is.
 pub const SOCKET: &str = "/run/socle-controller/api.sock";
@@ -47,20 +47,9 @@ pub enum ListenError {
     Address(SocketAddr, #[source] std::io::Error),
 }
 
-/// Opens the local socket, for its owner and the group `socle` (0660). A socket that is left there is replaced.
+/// Opens the local socket, for its owner and the group `socle`.
 pub fn bind_socket(path: &Path) -> Result<UnixListener, ListenError> {
-    let failed = |error| ListenError::Socket(path.to_owned(), error);
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    let group = nix::unistd::Group::from_name(GROUP).ok().flatten();
-    // Without the group, or the right to give it, the socket stays its owner's.
-    let given = group.is_some_and(|group| std::os::unix::fs::chown(path, None, Some(group.gid.as_raw())).is_ok());
-    let mode = if given { 0o660 } else { 0o600 };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
-    Ok(listener)
+    door::listen(path, GROUP).map_err(|error| ListenError::Socket(path.to_owned(), error))
 }
 
 pub async fn bind_address(address: SocketAddr) -> Result<TcpListener, ListenError> {

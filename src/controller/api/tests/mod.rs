@@ -54,7 +54,15 @@ impl World {
         let store = Store::open(&url).await.unwrap();
         let keys = Keys::load(&home.path().join(keys::DIRECTORY)).unwrap();
         let fleet = store.fleet().await.unwrap().unwrap();
-        let controller = Arc::new(Controller::new(store, keys, fleet, made.addresses, now, random));
+        let controller = Arc::new(Controller::new(
+            crate::controller::new_id(now(), random),
+            store,
+            keys,
+            fleet,
+            made.addresses,
+            now,
+            random,
+        ));
         let app = Arc::new(App {
             controller,
             catalog: Catalog::built_in(),

@@ -162,6 +162,27 @@ async fn a_fleet_is_pushed_and_every_server_is_heard() {
 }
 
 #[tokio::test]
+async fn a_report_that_cannot_be_read_is_not_taken_for_a_good_one() {
+    let world = World::new().await;
+    for server in ["ks1", "ks2"] {
+        world.enrol(server).await;
+        play(&world.app.controller, server, Play::Converges).await;
+    }
+    apply(&world, fleet("a")).await;
+    let json = json!({ "of": "another version" }).to_string();
+    let body = ItemBody::Report { generation: Generation(1), outcome: "x".to_owned(), json };
+    let items = vec![OutboxItem { sequence: 9, at: now(), body }];
+    let received = Received { server: name("ks1"), position: None, items };
+    world.store().take_outboxes(&[received], now()).await.unwrap();
+    let (standing_now, hint) = standing(&world, "ks1").await;
+    assert_eq!(standing_now, Standing::Unknown);
+    assert!(hint.unwrap().contains("ssh ks1 socle agent status"));
+    let lines = apply(&world, fleet("a")).await;
+    assert_eq!(outcome(&lines, "ks1"), &Outcome::Unchanged { as_wanted: false });
+    assert_eq!(standing(&world, "ks2").await.0, Standing::AsWanted);
+}
+
+#[tokio::test]
 async fn who_fails_is_away_refuses_or_is_not_enrolled_is_told_and_holds_nobody_back() {
     let world = World::new().await;
     for server in ["ks1", "ks2"] {

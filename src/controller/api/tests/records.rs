@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use super::{World, name, now};
 use crate::controller::api::types::{Invitation, MadeToken};
 use crate::controller::api::{description, routes};
 use crate::controller::backup;
+use crate::controller::inbox::Entry;
 use crate::controller::keys::{self, Keys};
-use crate::controller::store::{Scope, Store, StoreUrl};
+use crate::controller::store::{Greeting, Received, Scope, Server, Store, StoreUrl};
 use crate::wire::token::JoinToken;
 
 #[tokio::test]
@@ -83,6 +86,38 @@ async fn an_alarm_is_shown_until_it_is_cleared() {
     let status: Value = world.get("/v1/fleet/status").await;
     assert_eq!(status["alarms"], json!([]));
     assert_eq!(world.bad("POST", "/v1/alarms/clear", Some(alarm)).await.0, 404);
+}
+
+/// Waits until what is stored of `ks1` is so.
+async fn until(world: &World, so: impl Fn(&Server) -> bool) {
+    let wait = async {
+        let mut look = tokio::time::interval(Duration::from_millis(10));
+        while !so(&world.store().server(&name("ks1")).await.unwrap().unwrap()) {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it is stored in time");
+}
+
+#[tokio::test]
+async fn that_a_server_is_gone_is_stored_when_the_store_works_again() {
+    let world = World::new().await;
+    world.enrol("ks1").await;
+    let inbox = &world.app.controller.inbox;
+    let greeting = Greeting { server: name("ks1"), agent_version: "1".to_owned(), position: None };
+    inbox.put(Entry::Greeting(greeting)).await.unwrap();
+    until(&world, |server| server.connected_to.is_some()).await;
+
+    let database = format!("sqlite:{}", world.home.path().join("controller.db").display());
+    let mut store = sqlx::AnyConnection::connect(&database).await.unwrap();
+    let mut sql = async |text: &'static str| sqlx::raw_sql(text).execute(&mut store).await.map(drop).unwrap();
+    sql("ALTER TABLE servers RENAME TO away").await;
+    inbox.put(Entry::Gone(name("ks1"))).await.unwrap();
+    // In order: when this was not stored, the other was tried too.
+    let items = Received { server: name("ks1"), position: None, items: Vec::new() };
+    inbox.store(items).await.unwrap_err();
+    sql("ALTER TABLE away RENAME TO servers").await;
+    until(&world, |server| server.connected_to.is_none()).await;
 }
 
 async fn restore(file: &Path, url: &StoreUrl, home: &Path) -> Result<(), backup::BackupError> {
