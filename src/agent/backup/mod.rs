@@ -61,7 +61,7 @@ pub enum BackupError {
     #[error(transparent)]
     Vault(#[from] PortError),
     #[error("the repository `{name}` (`{location}`): {source}")]
-    Repository { name: Name, location: String, source: PortError },
+    Repository { name: Name, location: String, source: Box<PortError> },
     #[error(transparent)]
     Agent(#[from] AgentError),
 }
@@ -71,7 +71,8 @@ impl BackupError {
     fn of(self, name: &Name, repository: &Repository) -> Self {
         match self {
             BackupError::Vault(source) => {
-                BackupError::Repository { name: name.clone(), location: repository.location.clone(), source }
+                let location = repository.location.clone();
+                BackupError::Repository { name: name.clone(), location, source: source.into() }
             }
             other => other,
         }

@@ -203,9 +203,8 @@ impl Vault for FakeVault {
                     .and_then(|()| fs::set_permissions(&target, fs::Permissions::from_mode(*mode)))
                     .map_err(write)?,
                 Node::File(mode, bytes) => {
-                    fs::write(&target, bytes)
-                        .and_then(|()| fs::set_permissions(&target, fs::Permissions::from_mode(*mode)))
-                        .map_err(write)?;
+                    crate::durable::write(&target, bytes, *mode)
+                        .map_err(|error| PortError::new("vault.target", "cannot write").because(error))?;
                     restored.files += 1;
                     restored.bytes += bytes.len() as u64;
                 }

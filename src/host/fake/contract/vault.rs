@@ -8,6 +8,8 @@ use crate::host::vault::{Access, Depth, Entry, Location, Order, Pace, Saved, Sou
 use crate::host::{PortError, PortResult};
 use crate::model::Secret;
 
+use super::put;
+
 fn access(location: &Path, key: &str) -> Access {
     Access { location: Location::Directory(location.to_owned()), password: Secret::new(key), pace: Pace::default() }
 }
@@ -63,9 +65,9 @@ pub async fn vault(vault: &dyn Vault, location: &Path, scratch: &Path) {
     let from = scratch.join("from");
     fs::create_dir_all(from.join("inner/empty")).unwrap();
     fs::create_dir(from.join("cache")).unwrap();
-    fs::write(from.join("cache/x"), "not saved").unwrap();
-    fs::write(from.join("inner/é \"quoted\".txt"), "hello").unwrap();
-    fs::write(from.join("nothing"), "").unwrap();
+    put(&from.join("cache/x"), "not saved");
+    put(&from.join("inner/é \"quoted\".txt"), "hello");
+    put(&from.join("nothing"), "");
     fs::set_permissions(from.join("inner"), fs::Permissions::from_mode(0o750)).unwrap();
     fs::set_permissions(from.join("nothing"), fs::Permissions::from_mode(0o604)).unwrap();
     symlink("inner", from.join("link")).unwrap();
@@ -90,8 +92,8 @@ pub async fn vault(vault: &dyn Vault, location: &Path, scratch: &Path) {
     // What is there besides goes, what is there and other is replaced; twice is like once.
     let to = scratch.join("to");
     fs::create_dir_all(to.join("inner/nothing")).unwrap();
-    fs::write(to.join("link"), "a file").unwrap();
-    fs::write(to.join("virus"), "bad").unwrap();
+    put(&to.join("link"), "a file");
+    put(&to.join("virus"), "bad");
     for _ in 0..2 {
         let restored = vault.restore(&home, &first.snapshot.id, Path::new("/data"), &to, &Quiet).await.unwrap();
         assert_eq!((restored.files, restored.bytes), (2, 5));
