@@ -30,11 +30,13 @@ pub enum BackupCommand {
     List {
         /// Of this instance only
         instance: Option<Name>,
+        /// In this repository; without it, in every one
         #[arg(long, value_name = "NAME")]
         repository: Option<Name>,
     },
     /// Read the repository back: its structure, or with --all every byte (exit 3 if it is damaged)
     Check {
+        /// This repository; without it, every one
         #[arg(long, value_name = "NAME")]
         repository: Option<Name>,
         /// Read the content of everything
@@ -43,6 +45,7 @@ pub enum BackupCommand {
     },
     /// Show the recovery key: keep it where the server is not
     Key {
+        /// Of this repository; without it, of the first
         #[arg(long, value_name = "NAME")]
         repository: Option<Name>,
     },
@@ -51,6 +54,7 @@ pub enum BackupCommand {
 /// What a restore is told.
 #[derive(Debug, clap::Args)]
 pub struct RestoreArgs {
+    /// Of this instance
     instance: Name,
     /// From this repository; without it, from the first
     #[arg(long, value_name = "NAME")]

@@ -221,6 +221,7 @@ mod tests {
             VaultError::Source(vec![("/x".into(), "y".into())]),
             VaultError::Target("/x".into(), io()),
             VaultError::Target("/x".into(), io::ErrorKind::NotADirectory.into()),
+            VaultError::NoPath { snapshot: "x".into(), path: "y".into() },
             VaultError::NoSnapshot("x".into()),
             VaultError::InUse("x".into()),
             VaultError::KeyInUse("x".into()),
