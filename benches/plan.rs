@@ -58,7 +58,16 @@ fn benches(criterion: &mut Criterion) {
         .map(|(name, i)| (name.clone(), made_up(catalog.get(&i.recipe).expect("the recipe is built in"))))
         .collect();
     let (keep, seen) = (BTreeMap::new(), BTreeMap::new());
-    let context = Context { facts: &facts, secrets: &secrets, keep: &keep, seen: &seen, python_index: None };
+    let certificates = BTreeMap::new();
+    let context = Context {
+        facts: &facts,
+        secrets: &secrets,
+        keep: &keep,
+        seen: &seen,
+        python_index: None,
+        certificates: &certificates,
+        now: jiff::Timestamp::UNIX_EPOCH,
+    };
     let wanted = compile_document(&document, &catalog, &context).expect("the document is right");
     let blank = blank(&wanted);
     let mut group = criterion.benchmark_group(format!("{INSTANCES} instances"));
