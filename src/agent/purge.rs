@@ -62,7 +62,11 @@ impl Agent {
         let (of_it, others): (Vec<Wanted>, Vec<Wanted>) =
             wanted.into_iter().partition(|w| w.owner.as_deref() == Some(name.as_str()));
         let gone: Vec<Wanted> = of_it.iter().filter_map(|w| gone(w, name)).collect();
-        Ok(others.into_iter().chain(gone).chain([root_only_gone(name, "secrets"), root_only_gone(name, "tls")]).collect())
+        Ok(others
+            .into_iter()
+            .chain(gone)
+            .chain([root_only_gone(name, "secrets"), root_only_gone(name, "tls")])
+            .collect())
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::certificates::precheck::Probing;
 use super::certificates::watch::Journal;
 use super::certificates::{Keeper, Parts};
 use super::config::{Config, ConfigError};
@@ -13,7 +14,7 @@ use crate::host::accounts::SystemAccounts;
 use crate::host::apt::Apt;
 use crate::host::archive::UnpackChild;
 use crate::host::authority::AcmeAuthorities;
-use crate::host::dns::{LookupError, ProviderDns, Resolver};
+use crate::host::dns::{ProviderDns, Resolver};
 use crate::host::fetch::HttpFetch;
 use crate::host::nginx::Nginx;
 use crate::host::probe::LocalProbe;
@@ -39,8 +40,6 @@ pub enum SetupError {
     NotDebian(String),
     #[error("cannot make a directory below `{path}`")]
     Scratch { path: PathBuf, source: std::io::Error },
-    #[error("cannot read which name servers this system asks")]
-    Resolver(#[source] LookupError),
     #[error("cannot find the running program")]
     Program(#[source] std::io::Error),
 }
@@ -80,7 +79,7 @@ pub fn agent(root: &Path, state: &Path) -> Result<Agent, SetupError> {
 }
 
 /// Who orders the certificates of this server.
-pub fn keeper(agent: &Agent) -> Result<Keeper, SetupError> {
+pub fn keeper(agent: &Agent) -> Keeper {
     keeper_at(agent, &agent.host.path(STATE))
 }
 
@@ -95,17 +94,21 @@ pub fn practice_keeper(agent: &Agent) -> Result<Practice, SetupError> {
     let failed = |source| SetupError::Scratch { path: place.clone(), source };
     std::fs::create_dir_all(&place).map_err(failed)?;
     let directory = tempfile::Builder::new().prefix("practice-").tempdir_in(&place).map_err(failed)?;
-    Ok(Practice { keeper: keeper_at(agent, directory.path())?, _directory: directory })
+    Ok(Practice { keeper: keeper_at(agent, directory.path()), _directory: directory })
 }
 
-fn keeper_at(agent: &Agent, state: &Path) -> Result<Keeper, SetupError> {
-    let resolver = Resolver::system().map_err(SetupError::Resolver)?;
+fn keeper_at(agent: &Agent, state: &Path) -> Keeper {
     let random = agent.random;
     let challenges = agent.host.path(CHALLENGES);
     let parts = Parts {
         authorities: Arc::new(AcmeAuthorities { state: state.to_owned(), patience: Default::default() }),
-        dns: Arc::new(ProviderDns::new(resolver)),
-        check: Arc::new(Unchecked),
+        dns: Arc::new(ProviderDns::new(Resolver::system())),
+        check: Arc::new(Probing {
+            resolver: Resolver::system(),
+            challenges: challenges.clone(),
+            port: 80,
+            random: agent.random,
+        }),
         watch: Arc::new(Journal),
         now: Arc::new(agent.now),
         random: Arc::new(move || {
@@ -116,7 +119,7 @@ fn keeper_at(agent: &Agent, state: &Path) -> Result<Keeper, SetupError> {
         challenges,
         patience: Default::default(),
     };
-    Ok(Keeper::new(state, parts))
+    Keeper::new(state, parts)
 }
 
 /// The built-in recipes and those of `/etc/socle/recipes`.
@@ -172,11 +175,4 @@ pub fn now() -> jiff::Timestamp {
 /// A kernel that gives no random bytes is not one to make secrets on.
 pub fn random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the kernel gives random bytes (getrandom(2))");
-}
-
-/// TEMPORARY until precheck lands.
-struct Unchecked;
-#[async_trait::async_trait]
-impl super::certificates::SelfCheck for Unchecked {
-    async fn check(&self, _: &[crate::model::certificate::CertifiedName], _: &crate::model::certificate::Challenge, _: &crate::host::authority::About) -> Vec<super::certificates::NameProblem> { Vec::new() }
 }

@@ -30,6 +30,7 @@ impl Agent {
         let target = ledger.target(ledger.generation(), &document);
         let mut problems = self.downgrades(ledger, &target);
         problems.extend(Agent::brought_problems(&self.certificate_facts(&target.document)));
+        problems.extend(self.provider_problems(&document));
         let wanted = self.resources(ledger, &target)?.unwrap_or_else(|more| {
             problems.extend(more);
             Vec::new()

@@ -11,10 +11,10 @@ use super::cert::{self, CertCommand};
 use super::client::Controller;
 use super::progress::Terminal;
 use super::{Exit, Places, print};
+use crate::agent::certificates::tending::{self, Ask};
 use crate::agent::door::{self, Reply, Request};
 use crate::agent::enrolment::{self, Joined};
 use crate::agent::reconcile::{Agent, AgentError};
-use crate::agent::certificates::tending::{self, Ask};
 use crate::agent::{Ledger, daemon, real};
 use crate::controller::api::types::{ServerDocument, ServerPlan};
 use crate::engine::Events;
@@ -178,7 +178,7 @@ async fn go(command: AgentCommand, places: Places, json: bool) -> anyhow::Result
         AgentCommand::Logs { instance, lines, follow } => logs(&agent, &instance, lines, follow).await,
         AgentCommand::Join { token_file } => join(&agent, &token_file, json).await,
         AgentCommand::Run => {
-            let keeper = real::keeper(&agent)?;
+            let keeper = real::keeper(&agent);
             daemon::run(agent, keeper).await.map(|()| Exit::Converged).map_err(Into::into)
         }
     }
@@ -294,7 +294,7 @@ pub(super) async fn ask(
 async fn with_certificates(agent: &Agent, mut report: Report, events: &dyn Events) -> anyhow::Result<Report> {
     let settings = agent.ordered()?;
     if settings.certificates.values().any(|wanted| matches!(wanted.source, Source::Acme(_))) {
-        let done = tending::tend_here(agent, &real::keeper(agent)?, Ask::Due, events).await;
+        let done = tending::tend_here(agent, &real::keeper(agent), Ask::Due, events).await;
         match done {
             Ok(standings) => report.certificates = standings,
             Err(error) => report.notes.push(format!("certificates: {error}")),

@@ -88,7 +88,7 @@ pub async fn run(agent: &Agent, command: CertCommand, terminal: &Arc<Terminal>, 
             check(agent, &document, &instance, practice, json).await
         }
         CertCommand::RollKey { authority } => {
-            let keeper = real::keeper(agent)?;
+            let keeper = real::keeper(agent);
             match keeper.roll_key(&agent.certificate_settings(&document).0, &authority).await {
                 Ok(()) => print::raw(b"the account has a new key\n").map(|()| Exit::Converged),
                 Err(error) => told(&TendError::from(error).report(), json),
@@ -223,7 +223,7 @@ async fn asked(agent: &Agent, ask: Ask, terminal: &Arc<Terminal>, json: bool) ->
         },
         Err(_) => {
             let _listening = agent.progress.to(terminal.clone());
-            tending::tend_here(agent, &real::keeper(agent)?, ask, terminal).await
+            tending::tend_here(agent, &real::keeper(agent), ask, terminal).await
         }
     };
     terminal.finish();
@@ -269,7 +269,7 @@ async fn check(
     let Some(wanted) = settings.certificates.get(instance) else { return told(&unknown(instance), json) };
     let mut checked = Checked { instance: instance.clone(), names: None, order: None, served: None };
     if let Source::Acme(_) = &wanted.source {
-        match real::keeper(agent)?.check(&settings, instance).await {
+        match real::keeper(agent).check(&settings, instance).await {
             Ok(names) => checked.names = Some(names),
             Err(error) => return told(&TendError::from(error).report(), json),
         }
@@ -289,7 +289,11 @@ async fn check(
         let mut out = String::new();
         for name in checked.names.iter().flatten() {
             match &name.problem {
-                None => writeln!(out, "{GOOD}ok{GOOD:#}       {} can be proven, as far as it can be seen from here", name.name)?,
+                None => writeln!(
+                    out,
+                    "{GOOD}ok{GOOD:#}       {} can be proven, as far as it can be seen from here",
+                    name.name
+                )?,
                 Some(problem) => {
                     writeln!(out, "{BAD}problem{BAD:#}  {problem}")?;
                     writeln!(out, "    {BOLD}hint:{BOLD:#} {}", name.hint.as_deref().unwrap_or_default())?;
@@ -297,8 +301,12 @@ async fn check(
             }
         }
         match &checked.order {
-            Some(Practice { authority, error: None }) => writeln!(out, "{GOOD}ok{GOOD:#}       {authority} gave a certificate; it was thrown away")?,
-            Some(Practice { authority, error: Some(error) }) => writeln!(out, "{BAD}problem{BAD:#}  {authority}: {error}")?,
+            Some(Practice { authority, error: None }) => {
+                writeln!(out, "{GOOD}ok{GOOD:#}       {authority} gave a certificate; it was thrown away")?
+            }
+            Some(Practice { authority, error: Some(error) }) => {
+                writeln!(out, "{BAD}problem{BAD:#}  {authority}: {error}")?
+            }
             None => {}
         }
         match &checked.served {

@@ -54,8 +54,7 @@ pub async fn served(
     name: &Domain,
     limit: Duration,
 ) -> Result<Vec<CertificateDer<'static>>, ServedError> {
-    let server_name =
-        ServerName::try_from(name.as_str().to_owned()).map_err(|_| ServedError::Name(name.clone()))?;
+    let server_name = ServerName::try_from(name.as_str().to_owned()).map_err(|_| ServedError::Name(name.clone()))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()

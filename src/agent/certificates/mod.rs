@@ -9,6 +9,7 @@ mod budget;
 mod error;
 pub mod keeper;
 mod order;
+pub mod precheck;
 pub mod record;
 pub mod schedule;
 pub mod serving;

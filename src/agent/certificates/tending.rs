@@ -65,7 +65,10 @@ pub enum Ask {
     Due,
     Renew(Name),
     /// And order another, with a new key.
-    Revoke { name: Name, key_compromised: bool },
+    Revoke {
+        name: Name,
+        key_compromised: bool,
+    },
 }
 
 /// A question, and where the answer goes.
@@ -75,7 +78,13 @@ pub type Asked = (Ask, oneshot::Sender<Result<Vec<Standing>, ErrorReport>>);
 pub type Loads = mpsc::Sender<oneshot::Sender<()>>;
 
 /// Looks after the certificates until it is dropped.
-pub async fn tend(agent: Arc<Agent>, keeper: Keeper, wake: Arc<Notify>, mut asked: mpsc::Receiver<Asked>, loads: Loads) {
+pub async fn tend(
+    agent: Arc<Agent>,
+    keeper: Keeper,
+    wake: Arc<Notify>,
+    mut asked: mpsc::Receiver<Asked>,
+    loads: Loads,
+) {
     // The first pass is the worker's: what proves control of a name is served by what it brings about.
     wake.notified().await;
     loop {
@@ -144,7 +153,12 @@ impl Agent {
     }
 
     /// Does what was asked, has the worker load what is new, and asks the sites for it.
-    pub async fn tend_certificates(&self, keeper: &Keeper, ask: Ask, loads: &Loads) -> Result<Vec<Standing>, ErrorReport> {
+    pub async fn tend_certificates(
+        &self,
+        keeper: &Keeper,
+        ask: Ask,
+        loads: &Loads,
+    ) -> Result<Vec<Standing>, ErrorReport> {
         let work = async {
             let settings = self.ordered()?;
             let renewed = match &ask {

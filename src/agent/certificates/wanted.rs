@@ -10,6 +10,7 @@ use crate::agent::reconcile::Agent;
 use crate::agent::secrets::Sealing;
 use crate::durable::{self, DurableError};
 use crate::host::certificates::{Bundle, Store, chain};
+use crate::host::dns;
 use crate::model::certificate::{Authority, Limits, Origin, Provider, Settings, Source, Standing, Wanted};
 use crate::model::document::{BUILT_IN, Document, SecretSource};
 use crate::model::report::ErrorReport;
@@ -47,8 +48,8 @@ enum SecretFault {
     Read { place: String, path: String, source: DurableError },
     #[error("`{place}`: the secret in `{path}` is not one line of text")]
     NotALine { place: String, path: String },
-    #[error("everybody can read the secret in `{path}`")]
-    Open { path: String },
+    #[error("`{place}`: everybody can read the secret in `{path}`")]
+    Open { place: String, path: String },
     #[error("`{place}`: {reason}")]
     Sealed { place: String, reason: String },
 }
@@ -85,6 +86,27 @@ impl Agent {
             Some(CompileProblem { path, reason: report.to_string(), hint: report.hint.clone() })
         };
         facts.iter().filter_map(problem).collect()
+    }
+
+    /// What is wrong with `[dns]` and the secrets of `[authorities]`, at their places.
+    pub(in crate::agent) fn provider_problems(&self, document: &Document) -> Vec<CompileProblem> {
+        let (settings, faults) = self.certificate_settings(document);
+        let problem = |path: &[&str], reason: String, hint: Option<String>| CompileProblem {
+            path: path.iter().map(|&step| step.to_owned()).collect(),
+            reason,
+            hint,
+        };
+        let mut problems = Vec::new();
+        for fault in faults {
+            let section = if fault.message.starts_with("`dns.") { "dns" } else { "authorities" };
+            problems.push(problem(&[section], fault.to_string(), fault.hint));
+        }
+        for (name, provider) in &settings.providers {
+            if let Err(error) = dns::settings::check(provider) {
+                problems.push(problem(&["dns", name.as_str()], error.to_string(), None));
+            }
+        }
+        problems
     }
 
     fn brought(&self, chain: &Path, key: &Path, wanted: &Wanted) -> certificate::Source {
@@ -175,7 +197,8 @@ impl Agent {
                 .collect();
             if let Some(secrets) = secrets {
                 let (kind, settings) = (described.kind.clone(), described.settings.clone());
-                providers.insert(name.clone(), Provider { kind, settings, secrets, command: described.command.clone() });
+                providers
+                    .insert(name.clone(), Provider { kind, settings, secrets, command: described.command.clone() });
             }
         }
         let certificates = document.certificates_wanted();
@@ -224,7 +247,7 @@ impl Opening<'_> {
         let (place, shown) = (place.to_owned(), path.display().to_string());
         let on_disk = self.agent.host.path(path);
         if std::fs::metadata(&on_disk).is_ok_and(|seen| seen.mode() & 0o004 != 0) {
-            return Err(SecretFault::Open { path: shown });
+            return Err(SecretFault::Open { place, path: shown });
         }
         let bytes = match durable::read(&on_disk) {
             Ok(Some(bytes)) => bytes,

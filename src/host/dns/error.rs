@@ -65,8 +65,9 @@ impl From<DnsError> for PortError {
             DnsError::Program { source: ProcessError::Timeout(..), .. } => {
                 PortError::new("dns.program", says).retryable()
             }
-            DnsError::Program { .. } => PortError::new("dns.program", says)
-                .hint("run the program by hand with `publish`, the name and a value"),
+            DnsError::Program { .. } => {
+                PortError::new("dns.program", says).hint("run the program by hand with `publish`, the name and a value")
+            }
             DnsError::NotEverywhere { lags, .. } => {
                 let first = &lags[0].server;
                 PortError::new("dns.not-everywhere", says)

@@ -78,9 +78,7 @@ pub(super) const KINDS: &[Kind] = &[
         name: "netcup",
         settings: &[("customer", Need::Required)],
         secrets: &["key", "password"],
-        make: |w| {
-            DnsUpdater::new_netcup(w.settings[0].unwrap_or_default(), w.secrets[0], w.secrets[1], Some(REQUEST))
-        },
+        make: |w| DnsUpdater::new_netcup(w.settings[0].unwrap_or_default(), w.secrets[0], w.secrets[1], Some(REQUEST)),
     },
     token("netlify", |w| DnsUpdater::new_netlify(w.secrets[0], Some(REQUEST))),
     token("ns1", |w| DnsUpdater::new_ns1(w.secrets[0], Some(REQUEST))),

@@ -40,7 +40,9 @@ impl From<LookupError> for PortError {
     fn from(error: LookupError) -> Self {
         let says = error.to_string();
         match error {
-            LookupError::System(source) => PortError::new("dns.system", says).because(source).hint("cat /etc/resolv.conf"),
+            LookupError::System(source) => {
+                PortError::new("dns.system", says).because(source).hint("cat /etc/resolv.conf")
+            }
             LookupError::NoAnswer { name, kind, source } => {
                 let hint = format!("resolvectl query --type={kind} {name}");
                 PortError::new("dns.lookup", says).because(source).hint(hint).retryable()
@@ -92,21 +94,28 @@ pub struct NameServer {
 
 /// Asks the recursive servers of this machine, or others.
 pub struct Resolver {
-    inner: TokioResolver,
+    /// None: those of `/etc/resolv.conf`, which is read for every question, for it changes.
+    servers: Option<Vec<SocketAddr>>,
     /// Where authoritative servers listen.
     port: u16,
 }
 
 impl Resolver {
     /// Asks the servers of `/etc/resolv.conf`.
-    pub fn system() -> Result<Self, LookupError> {
-        let builder = TokioResolver::builder_tokio().map_err(LookupError::System)?;
-        Ok(Self { inner: built(builder, true)?, port: PORT })
+    pub fn system() -> Self {
+        Self { servers: None, port: PORT }
     }
 
     /// Asks these, in this order; authoritative servers are expected at `port`.
-    pub fn at(servers: &[SocketAddr], port: u16) -> Result<Self, LookupError> {
-        Ok(Self { inner: asking(servers, true)?, port })
+    pub fn at(servers: &[SocketAddr], port: u16) -> Self {
+        Self { servers: Some(servers.to_vec()), port }
+    }
+
+    fn recursive(&self) -> Result<TokioResolver, LookupError> {
+        match &self.servers {
+            Some(servers) => asking(servers, true),
+            None => built(TokioResolver::builder_tokio().map_err(LookupError::System)?, true),
+        }
     }
 
     pub async fn addresses(&self, domain: &Domain) -> Result<Addresses, LookupError> {
@@ -116,7 +125,7 @@ impl Resolver {
     async fn addresses_of(&self, name: &RecordName) -> Result<Addresses, LookupError> {
         let mut found = Addresses::default();
         for kind in [RecordType::A, RecordType::AAAA] {
-            for record in ask(&self.inner, name, kind).await? {
+            for record in ask(&self.recursive()?, name, kind).await? {
                 match record.data {
                     RData::A(address) => found.v4.push(address.0),
                     RData::AAAA(address) => found.v6.push(address.0),
@@ -131,7 +140,8 @@ impl Resolver {
     pub async fn caa(&self, domain: &Domain) -> Result<Option<CaaSet>, LookupError> {
         let mut at = name_of(domain.as_str());
         while !at.is_root() {
-            let records: Vec<_> = ask(&self.inner, &at, RecordType::CAA).await?.into_iter().filter_map(caa).collect();
+            let records: Vec<_> =
+                ask(&self.recursive()?, &at, RecordType::CAA).await?.into_iter().filter_map(caa).collect();
             if !records.is_empty() {
                 return Ok(Some(CaaSet { at: text_of(&at), records }));
             }
@@ -145,7 +155,7 @@ impl Resolver {
         let first = name_of(&format!("_acme-challenge.{domain}"));
         let mut name = first.clone();
         for _ in 0..ALIASES {
-            let answers = ask(&self.inner, &name, RecordType::CNAME).await?;
+            let answers = ask(&self.recursive()?, &name, RecordType::CNAME).await?;
             let alias = answers.into_iter().find_map(|record| match record.data {
                 RData::CNAME(target) if record.name == name => Some(target.0),
                 _ => None,
@@ -166,7 +176,7 @@ impl Resolver {
     pub async fn zone(&self, name: &RecordName) -> Result<RecordName, LookupError> {
         let mut at = name.clone();
         while !at.is_root() {
-            let answers = ask(&self.inner, &at, RecordType::SOA).await?;
+            let answers = ask(&self.recursive()?, &at, RecordType::SOA).await?;
             if answers.iter().any(|record| record.name == at && matches!(record.data, RData::SOA(_))) {
                 return Ok(at);
             }
@@ -179,7 +189,7 @@ impl Resolver {
     pub async fn authoritative(&self, name: &RecordName) -> Result<Vec<NameServer>, LookupError> {
         let zone = self.zone(name).await?;
         let mut servers = BTreeMap::new();
-        for record in ask(&self.inner, &zone, RecordType::NS).await? {
+        for record in ask(&self.recursive()?, &zone, RecordType::NS).await? {
             if let RData::NS(server) = record.data {
                 let found = self.addresses_of(&whole(server.0.clone())).await?;
                 let addresses = found.all().map(|ip| SocketAddr::new(ip, self.port)).collect();
@@ -209,7 +219,11 @@ fn asking(servers: &[SocketAddr], recursive: bool) -> Result<TokioResolver, Look
             connection.port = address.port();
             connection
         };
-        NameServerConfig::new(address.ip(), true, vec![at_port(ConnectionConfig::udp()), at_port(ConnectionConfig::tcp())])
+        NameServerConfig::new(
+            address.ip(),
+            true,
+            vec![at_port(ConnectionConfig::udp()), at_port(ConnectionConfig::tcp())],
+        )
     };
     let config = ResolverConfig::from_name_servers(servers.iter().map(server).collect());
     built(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()), recursive)

@@ -18,12 +18,14 @@ pub struct Server {
     pub(super) server: String,
     pub(super) key_name: String,
     pub(super) key: Vec<u8>,
-    pub(super) algorithm: fn() -> TsigAlgorithm,
+    pub(super) algorithm: Algorithm,
     pub(super) zone: Option<super::RecordName>,
 }
 
+type Algorithm = fn() -> TsigAlgorithm;
+
 /// By their names in RFC 8945, 6; what is broken or needs a ticket is left out.
-pub(super) const ALGORITHMS: &[(&str, fn() -> TsigAlgorithm)] = &[
+pub(super) const ALGORITHMS: &[(&str, Algorithm)] = &[
     ("hmac-sha224", || TsigAlgorithm::HmacSha224),
     ("hmac-sha256", || TsigAlgorithm::HmacSha256),
     ("hmac-sha384", || TsigAlgorithm::HmacSha384),

@@ -25,7 +25,7 @@ pub enum Checked {
     Rfc2136(rfc2136::Server),
     Ovh(ovh::Account),
     Exec(Program),
-    Library(library::Account),
+    Library(Box<library::Account>),
 }
 
 impl Checked {
@@ -53,7 +53,7 @@ pub fn check(provider: &Provider) -> Result<Checked, DnsError> {
         "ovh" => ovh(&mut reader).map(Checked::Ovh),
         "exec" => exec(&mut reader).map(Checked::Exec),
         other => match library::KINDS.iter().find(|kind| kind.name == other) {
-            Some(kind) => library(&mut reader, kind)?.map(Checked::Library),
+            Some(kind) => library(&mut reader, kind)?.map(Box::new).map(Checked::Library),
             None => {
                 let known: Vec<_> = kinds().collect();
                 let says = format!("`{other}` is not a provider: one of {}", known.join(", "));
@@ -159,7 +159,8 @@ fn rfc2136(reader: &mut Reader<'_>) -> Option<rfc2136::Server> {
 fn ovh(reader: &mut Reader<'_>) -> Option<ovh::Account> {
     let named = reader.optional("endpoint").unwrap_or("ovh-eu");
     let known = ovh::ENDPOINTS.iter().find(|(name, _)| *name == named).map(|(_, url)| (*url).to_owned());
-    let base = known.or_else(|| reqwest::Url::parse(named).ok().filter(safe).map(|_| named.trim_end_matches('/').into()));
+    let base =
+        known.or_else(|| reqwest::Url::parse(named).ok().filter(safe).map(|_| named.trim_end_matches('/').into()));
     if base.is_none() {
         let known: Vec<_> = ovh::ENDPOINTS.iter().map(|(name, _)| *name).collect();
         reader.wrong(format!("`endpoint` is `{named}`: one of {}, or an https address", known.join(", ")));

@@ -162,7 +162,8 @@ impl Document {
         let authorities = [&own.authorities, &defaults.authorities].into_iter().find(|names| !names.is_empty());
         let lets_encrypt = || BUILT_IN[0].0.parse().expect("a built-in name is a name");
         // Who says how, says it whole: an instance's `http-01` does not meet the server's provider.
-        let provider = own.dns.as_ref().or(defaults.dns.as_ref()).filter(|_| self.challenge_of(own) == ChallengeKind::Dns01);
+        let provider =
+            own.dns.as_ref().or(defaults.dns.as_ref()).filter(|_| self.challenge_of(own) == ChallengeKind::Dns01);
         Acme {
             authorities: authorities.cloned().unwrap_or_else(|| vec![lets_encrypt()]),
             challenge: match provider {

@@ -24,8 +24,8 @@ mod value;
 mod written;
 
 pub use certificates::{
-    AcmeAuthority, AcmeWish, BUILT_IN, Binding, Certificate, CertificateSource, Certificates, ChallengeKind, DnsProvider, SecretSource,
-    SourceKind,
+    AcmeAuthority, AcmeWish, BUILT_IN, Binding, Certificate, CertificateSource, Certificates, ChallengeKind,
+    DnsProvider, SecretSource, SourceKind,
 };
 pub use parse::{Found, Judged, MAX_BYTES, Wrong, name, parse, place_of, position_of, read_as, values};
 pub use schema::{schema, without_null};

@@ -251,8 +251,7 @@ impl Join {
             self.problems.push(CompileProblem::new(&["instances", name.as_str(), "recipe"], reason, Some(hint)));
             return;
         };
-        let https =
-            Https { names: document.certificate_of(name, instance).names, hsts: document.hsts_of(instance) };
+        let https = Https { names: document.certificate_of(name, instance).names, hsts: document.hsts_of(instance) };
         match compile(name, instance, recipe, context, &https) {
             Ok(resources) => {
                 let place = place("instances", name);

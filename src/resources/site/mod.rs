@@ -13,8 +13,8 @@ use std::fmt;
 use crate::host::Host;
 use crate::host::certificates::{Store, StoreError};
 use crate::model::Kind;
-use crate::model::report::ErrorReport;
 use crate::model::Name;
+use crate::model::report::ErrorReport;
 use crate::resources::{ApplyError, Diff, certificate};
 use serde::Serialize;
 

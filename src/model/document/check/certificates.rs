@@ -89,7 +89,10 @@ impl Checker<'_> {
         let acme = self.wish(&path, wish);
         let by_default = self.challenge_by_default;
         let challenge = acme.challenge.or(by_default).unwrap_or(ChallengeKind::Http01);
-        if acme.challenge == Some(ChallengeKind::Dns01) && acme.dns.is_none() && by_default != Some(ChallengeKind::Dns01) {
+        if acme.challenge == Some(ChallengeKind::Dns01)
+            && acme.dns.is_none()
+            && by_default != Some(ChallengeKind::Dns01)
+        {
             self.at(&at("challenge"), no_provider());
         }
         if challenge == ChallengeKind::Http01 && written.dns.is_some() {
@@ -112,14 +115,16 @@ impl Checker<'_> {
             SourceKind::SelfSigned => Some(CertificateSource::SelfSigned),
             SourceKind::Internal => {
                 let wrong = Wrong::new("this socle has no authority of the fleet's own for sites");
-                let hint = "use `files` with a certificate of your own authority, or `acme` with one of `[authorities]`";
+                let hint =
+                    "use `files` with a certificate of your own authority, or `acme` with one of `[authorities]`";
                 self.at(&at("source"), wrong.hint(hint));
                 None
             }
             SourceKind::Files => {
                 for (field, given) in [("chain", written.chain.is_some()), ("key", written.key.is_some())] {
                     if !given && !self.was_cut(&at(field)) {
-                        let wrong = Wrong::new(format!("the certificate is to come from files, and `{field}` is missing"));
+                        let wrong =
+                            Wrong::new(format!("the certificate is to come from files, and `{field}` is missing"));
                         self.at(&at("source"), wrong.hint("name both: `chain = \"/etc/…/fullchain.pem\"` and `key`"));
                     }
                 }
@@ -196,7 +201,10 @@ impl Checker<'_> {
             certificates_per_domain_7d: own.certificates_per_domain_7d.unwrap_or(ours.certificates_per_domain_7d),
             duplicates_7d: own.duplicates_7d.unwrap_or(ours.duplicates_7d),
         };
-        Some((name?, AcmeAuthority { directory: directory?, roots: roots.map(PathBuf::from), contacts, binding, limits }))
+        Some((
+            name?,
+            AcmeAuthority { directory: directory?, roots: roots.map(PathBuf::from), contacts, binding, limits },
+        ))
     }
 
     fn binding(&mut self, key: &str, written: &written::Binding) -> Option<Binding> {
@@ -265,7 +273,8 @@ impl Checker<'_> {
         for (secret, text) in &written.secrets {
             let path = ["dns", key, "secrets", secret];
             self.keep_key(&path, value::setting(secret));
-            secrets.extend(self.read(&path, Some(text), value::sealed).map(|s| (secret.clone(), SecretSource::Sealed(s))));
+            secrets
+                .extend(self.read(&path, Some(text), value::sealed).map(|s| (secret.clone(), SecretSource::Sealed(s))));
         }
         for (secret, text) in &written.secret_files {
             let path = ["dns", key, "secret_files", secret];
@@ -282,5 +291,6 @@ impl Checker<'_> {
 }
 
 fn no_provider() -> Wrong {
-    Wrong::new("the challenge `dns-01` needs a DNS provider").hint("add `dns = \"NAME\"` and describe it in `[dns.NAME]`")
+    Wrong::new("the challenge `dns-01` needs a DNS provider")
+        .hint("add `dns = \"NAME\"` and describe it in `[dns.NAME]`")
 }

@@ -28,12 +28,15 @@ pub(in crate::model::document) fn directory(text: &str) -> Result<String, Wrong>
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(wrong("is not an address: it has a space or line break in it"));
     }
-    let url = Url::parse(text).map_err(|_| wrong("is not a whole address").hint("such as `https://acme.example.org/directory`"))?;
+    let url = Url::parse(text)
+        .map_err(|_| wrong("is not a whole address").hint("such as `https://acme.example.org/directory`"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        // Not shown: there it stands in logs.
+        let wrong = Wrong::new("the address has a user name or password in it");
+        return Err(wrong.hint("authorities know their customers by `binding`"));
+    }
     if url.scheme() != "https" {
         return Err(wrong("is not protected on its way").hint("use `https://`"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("has a user name or password in it").hint("authorities know their customers by `binding`"));
     }
     Ok(text.to_owned())
 }
