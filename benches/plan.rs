@@ -9,7 +9,7 @@ use socle::model::document::Document;
 use socle::model::{Kind, Secret};
 use socle::recipe::{Catalog, Context, Facts, compile_document};
 use socle::resources::{AnyObserved, Wanted};
-use socle::resources::{account, database, directory, file, package, release, service, setup, site};
+use socle::resources::{account, certificate, database, directory, file, package, release, service, setup, site};
 
 const INSTANCES: usize = 1000;
 
@@ -38,6 +38,7 @@ fn blank(wanted: &[Wanted]) -> Observation {
         Kind::Release => AnyObserved::Release(release::Observed::default()),
         Kind::Database => AnyObserved::Database(database::Observed::default()),
         Kind::Service => AnyObserved::Service(service::Observed { exists: true, ..Default::default() }),
+        Kind::Certificate => AnyObserved::Certificate(certificate::Observed::default()),
         Kind::Site => AnyObserved::Site(site::Observed::default()),
         Kind::Setup => AnyObserved::Setup(setup::Observed::default()),
     };
@@ -58,7 +59,16 @@ fn benches(criterion: &mut Criterion) {
         .map(|(name, i)| (name.clone(), made_up(catalog.get(&i.recipe).expect("the recipe is built in"))))
         .collect();
     let (keep, seen) = (BTreeMap::new(), BTreeMap::new());
-    let context = Context { facts: &facts, secrets: &secrets, keep: &keep, seen: &seen, python_index: None };
+    let certificates = BTreeMap::new();
+    let context = Context {
+        facts: &facts,
+        secrets: &secrets,
+        keep: &keep,
+        seen: &seen,
+        python_index: None,
+        certificates: &certificates,
+        now: jiff::Timestamp::UNIX_EPOCH,
+    };
     let wanted = compile_document(&document, &catalog, &context).expect("the document is right");
     let blank = blank(&wanted);
     let mut group = criterion.benchmark_group(format!("{INSTANCES} instances"));

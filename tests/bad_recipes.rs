@@ -142,7 +142,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "\"{data}\"]",
         "\"{title}\"]",
-        "demo/recipe.toml:25:8: `{title}` is no placeholder\n  hint: known: {name} {domain} {version} {series} {php} {user} {db} {home} {current} {data} {config} {recipe} {run}",
+        "demo/recipe.toml:25:8: `{title}` is no placeholder\n  hint: known: {name} {domain} {version} {series} {php} {user} {db} {home} {current} {data} {config} {recipe} {run} {scheme}",
     ),
     (
         "[install.run]\nargv",

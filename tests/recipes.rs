@@ -34,7 +34,16 @@ fn compiled(text: &str, debian: u32) -> Result<Vec<Wanted>, String> {
         (name.clone(), secrets.collect())
     });
     let (secrets, keep, seen) = (secrets.collect(), BTreeMap::new(), BTreeMap::new());
-    let context = Context { facts: &facts, secrets: &secrets, keep: &keep, seen: &seen, python_index: None };
+    let certificates = BTreeMap::new();
+    let context = Context {
+        facts: &facts,
+        secrets: &secrets,
+        keep: &keep,
+        seen: &seen,
+        python_index: None,
+        certificates: &certificates,
+        now: jiff::Timestamp::UNIX_EPOCH,
+    };
     Ok(recipe::compile_document(&document, &catalog, &context).unwrap())
 }
 

@@ -8,7 +8,7 @@ $wgMetaNamespace = 'Project';
 $wgLanguageCode = {{ param.lang }};
 
 $wgServer = {{ "//" ~ domain }};
-$wgCanonicalServer = {{ "http://" ~ domain }};
+$wgCanonicalServer = {{ scheme ~ "://" ~ domain }};
 $wgScriptPath = '';
 $wgArticlePath = '/wiki/$1';
 $wgResourceBasePath = '';

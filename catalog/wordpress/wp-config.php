@@ -17,7 +17,7 @@ define( 'SECURE_AUTH_SALT', {{ secret.secure_auth_salt }} );
 define( 'LOGGED_IN_SALT', {{ secret.logged_in_salt }} );
 define( 'NONCE_SALT', {{ secret.nonce_salt }} );
 
-define( 'WP_HOME', ( empty( $_SERVER['HTTPS'] ) ? 'http://' : 'https://' ) . {{ domain }} );
+define( 'WP_HOME', ( empty( $_SERVER['HTTPS'] ) ? {{ scheme ~ "://" }} : 'https://' ) . {{ domain }} );
 define( 'WP_SITEURL', WP_HOME );
 define( 'WP_CONTENT_DIR', {{ data ~ "/wp-content" }} );
 

@@ -12,12 +12,14 @@ use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Ledger;
+use super::certificates::tending::Asked;
+use super::certificates::{Keeper, tending};
 use super::delivery::Delivered;
-use super::door::{self, Reply, Request};
+use super::door::{self, Line, Reply, Request};
 use super::link_door::{self, Link, Progress};
 use super::reconcile::{Agent, AgentError};
 use crate::engine::{Event, Events, Silent};
@@ -40,19 +42,31 @@ const WAITING: usize = 8;
 /// manager that upgrades us waits for our restart, and we wait for it.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Where requests wait.
+#[derive(Clone)]
+struct Waiting {
+    jobs: mpsc::Sender<Job>,
+    /// About certificates.
+    questions: mpsc::Sender<Asked>,
+}
+
 /// One request on its way to the worker.
 struct Job {
     request: Request,
     stream: UnixStream,
 }
 
-pub async fn run(agent: Agent) -> Result<(), DaemonError> {
+pub async fn run(agent: Agent, keeper: Keeper) -> Result<(), DaemonError> {
     let stopping = stopping()?;
     let agent = Arc::new(agent);
     let listener = listen(&agent.host.path(door::SOCKET), door::GROUP)?;
     let for_link = listen(&agent.host.path(link_door::SOCKET), link_door::GROUP)?;
     let (jobs, mut queue) = mpsc::channel(WAITING);
-    let door = tokio::spawn(open_door(listener, jobs));
+    let (questions, asked) = mpsc::channel(WAITING);
+    let (loads, mut to_load) = mpsc::channel(1);
+    let certificates = Arc::new(Notify::new());
+    let tending = tokio::spawn(tending::tend(agent.clone(), keeper, certificates.clone(), asked, loads));
+    let door = tokio::spawn(open_door(listener, Waiting { jobs, questions }));
     let link = Link::default();
     let link_door = tokio::spawn(link.clone().open(for_link, agent.clone()));
 
@@ -60,13 +74,30 @@ pub async fn run(agent: Agent) -> Result<(), DaemonError> {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failures = agent.host.units.failures().await;
     notify(&[sd_notify::NotifyState::Ready]);
+    let mut ticked = false;
     loop {
         tokio::select! {
             // Each arm is cancel-safe: a tick or a received value is taken whole or not at all.
             () = stopping.cancelled() => break,
-            envelope = link.document() => until_overdue(&stopping, deliver(&agent, &link, &envelope)).await,
-            Some(job) = queue.recv() => until_overdue(&stopping, serve(&agent, job)).await,
-            _ = tick.tick() => until_overdue(&stopping, look(&agent, false)).await,
+            envelope = link.document() => {
+                until_overdue(&stopping, deliver(&agent, &link, &envelope)).await;
+                certificates.notify_one();
+            }
+            Some(job) = queue.recv() => {
+                until_overdue(&stopping, serve(&agent, job)).await;
+                certificates.notify_one();
+            }
+            Some(loaded) = to_load.recv() => {
+                until_overdue(&stopping, look(&agent, true)).await;
+                // Whoever asked may have gone.
+                let _ = loaded.send(());
+            }
+            _ = tick.tick() => {
+                until_overdue(&stopping, look(&agent, false)).await;
+                if !std::mem::replace(&mut ticked, true) {
+                    certificates.notify_one();
+                }
+            }
             Some(unit) = failures.next() => {
                 tracing::warn!(unit, "a unit failed");
                 until_overdue(&stopping, look(&agent, true)).await;
@@ -75,6 +106,8 @@ pub async fn run(agent: Agent) -> Result<(), DaemonError> {
         link.outbox_grew();
     }
     notify(&[sd_notify::NotifyState::Stopping]);
+    // An order that is cut off is taken up by the next start.
+    tending.abort();
     door.abort();
     link_door.abort();
     Ok(())
@@ -113,11 +146,11 @@ fn listen(path: &Path, group: &str) -> Result<UnixListener, DaemonError> {
     link_door::listen(path, group).map_err(|error| DaemonError::Listen(path.display().to_string(), error))
 }
 
-async fn open_door(listener: UnixListener, jobs: mpsc::Sender<Job>) {
+async fn open_door(listener: UnixListener, waiting: Waiting) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(let_in(stream, jobs.clone()));
+                tokio::spawn(let_in(stream, waiting.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -128,23 +161,39 @@ async fn open_door(listener: UnixListener, jobs: mpsc::Sender<Job>) {
     }
 }
 
-async fn let_in(mut stream: UnixStream, jobs: mpsc::Sender<Job>) {
+async fn let_in(mut stream: UnixStream, waiting: Waiting) {
     let limit = Duration::from_secs(10);
     let request = match tokio::time::timeout(limit, door::read_request(&mut stream)).await {
         Ok(Ok(request)) => request,
         Ok(Err(error)) => return tracing::warn!(%error, "a bad request"),
         Err(_) => return tracing::warn!("a connection without a request"),
     };
-    if let Err(error) = jobs.try_send(Job { request, stream }) {
-        let mut stream = error.into_inner().stream;
-        let error = crate::model::report::ErrorReport {
-            code: "agent.busy".to_owned(),
-            message: format!("{WAITING} requests are waiting already"),
-            causes: Vec::new(),
-            hint: Some("try again when they are done".to_owned()),
-        };
-        answer(&mut stream, &Reply::Failed { error }).await;
-    }
+    let mut stream = match request {
+        Line::Work(request) => match waiting.jobs.try_send(Job { request, stream }) {
+            Ok(()) => return,
+            Err(error) => error.into_inner().stream,
+        },
+        Line::Certificates { certificates } => {
+            let (sender, answered) = oneshot::channel();
+            if waiting.questions.try_send((certificates, sender)).is_ok() {
+                let reply = match answered.await {
+                    Ok(Ok(certificates)) => Reply::Certificates { certificates },
+                    Ok(Err(error)) => Reply::Failed { error },
+                    // The agent ends.
+                    Err(_) => return,
+                };
+                return answer(&mut stream, &reply).await;
+            }
+            stream
+        }
+    };
+    let error = crate::model::report::ErrorReport {
+        code: "agent.busy".to_owned(),
+        message: format!("{WAITING} requests are waiting already"),
+        causes: Vec::new(),
+        hint: Some("try again when they are done".to_owned()),
+    };
+    answer(&mut stream, &Reply::Failed { error }).await;
 }
 
 /// Whoever asked may have gone: what was asked is done all the same.

@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
+use super::certificates::tending::Ask;
 use super::reconcile::{Agent, AgentError};
 use crate::engine::{Event, Events};
 use crate::model::Name;
+use crate::model::certificate::Standing;
 use crate::model::problem::Problem;
 use crate::model::report::{ErrorReport, Report};
 
@@ -28,11 +30,26 @@ pub enum Request {
     Purge { name: Name },
 }
 
+/// The line of a connection: work for the worker, or something about certificates, which does not wait for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    Certificates { certificates: Ask },
+    Work(Request),
+}
+
+impl From<Request> for Line {
+    fn from(request: Request) -> Self {
+        Line::Work(request)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
     Event(Event),
     Report(Report),
+    Certificates { certificates: Vec<Standing> },
     Refused { problems: Vec<Problem> },
     Failed { error: ErrorReport },
 }
@@ -48,7 +65,7 @@ pub enum DoorError {
 }
 
 /// Asks the daemon and hands its events on.
-pub async fn ask(stream: UnixStream, request: &Request, events: &dyn Events) -> Result<Reply, DoorError> {
+pub async fn ask(stream: UnixStream, request: &Line, events: &dyn Events) -> Result<Reply, DoorError> {
     let (read, mut write) = stream.into_split();
     let mut line = serde_json::to_vec(request).expect("a request is plain data");
     line.push(b'\n');
@@ -64,7 +81,7 @@ pub async fn ask(stream: UnixStream, request: &Request, events: &dyn Events) -> 
 }
 
 /// Reads the one request of a connection.
-pub async fn read_request(stream: &mut UnixStream) -> Result<Request, DoorError> {
+pub async fn read_request(stream: &mut UnixStream) -> Result<Line, DoorError> {
     let mut line = Vec::new();
     BufReader::new(stream.take(MAX_REQUEST)).read_until(b'\n', &mut line).await.map_err(DoorError::Broken)?;
     serde_json::from_slice(&line).map_err(DoorError::Unreadable)

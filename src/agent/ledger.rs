@@ -114,9 +114,10 @@ pub fn path(state: &Path) -> PathBuf {
     state.join("ledger.json")
 }
 
-/// What makes two forms of an instance the same: everything asked for but whether it runs.
+/// What makes two forms of an instance the same: everything asked for but whether it runs and how its certificate
+/// comes, which no release can be blamed for.
 pub fn form(instance: &Instance) -> Digest {
-    let stateless = Instance { state: Default::default(), ..instance.clone() };
+    let stateless = Instance { state: Default::default(), certificate: Default::default(), ..instance.clone() };
     Digest::of(serde_json::to_vec(&stateless).expect("an instance is plain data"))
 }
 
@@ -222,7 +223,8 @@ impl Ledger {
                     condemned.version, condemned.reason, good.instance.version
                 ),
             );
-            *instance = Instance { state: instance.state, ..good.instance.clone() };
+            let certificate = instance.certificate.clone();
+            *instance = Instance { state: instance.state, certificate, ..good.instance.clone() };
         }
         target
     }

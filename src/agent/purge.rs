@@ -62,7 +62,11 @@ impl Agent {
         let (of_it, others): (Vec<Wanted>, Vec<Wanted>) =
             wanted.into_iter().partition(|w| w.owner.as_deref() == Some(name.as_str()));
         let gone: Vec<Wanted> = of_it.iter().filter_map(|w| gone(w, name)).collect();
-        Ok(others.into_iter().chain(gone).chain([secrets_gone(name)]).collect())
+        Ok(others
+            .into_iter()
+            .chain(gone)
+            .chain([root_only_gone(name, "secrets"), root_only_gone(name, "tls")])
+            .collect())
     }
 }
 
@@ -94,10 +98,11 @@ fn below(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
 }
 
-fn secrets_gone(name: &Name) -> Wanted {
+/// A directory of the instance below the state directory.
+fn root_only_gone(name: &Name, what: &str) -> Wanted {
     let desired = directory::Desired { present: false, owner: "root".into(), group: "root".into(), mode: 0o700 };
     Wanted {
-        id: ResourceId::new(Kind::Directory, format!("/var/lib/socle/secrets/{name}")),
+        id: ResourceId::new(Kind::Directory, format!("/var/lib/socle/{what}/{name}")),
         desired: AnyDesired::Directory(desired),
         needs: BTreeSet::new(),
         owner: Some(name.to_string()),

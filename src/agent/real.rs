@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::certificates::precheck::Probing;
+use super::certificates::watch::Journal;
+use super::certificates::{Keeper, Parts};
 use super::config::{Config, ConfigError};
 use super::reconcile::Agent;
 use super::relay::Relay;
 use crate::host::accounts::SystemAccounts;
 use crate::host::apt::Apt;
 use crate::host::archive::UnpackChild;
+use crate::host::authority::AcmeAuthorities;
+use crate::host::dns::{ProviderDns, Resolver};
 use crate::host::fetch::HttpFetch;
 use crate::host::nginx::Nginx;
 use crate::host::probe::LocalProbe;
@@ -20,7 +25,8 @@ use crate::host::vault::RusticVault;
 use crate::host::venv::PipVenv;
 use crate::host::{Host, Units};
 use crate::model::problem::Problem;
-use crate::recipe::{Catalog, Facts};
+use crate::recipe::{CHALLENGES, Catalog, Facts};
+use crate::resources::certificate::STATE;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -32,6 +38,8 @@ pub enum SetupError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("this system is not a Debian that socle knows (12 or 13): `VERSION_ID` is `{0}`")]
     NotDebian(String),
+    #[error("cannot make a directory below `{path}`")]
+    Scratch { path: PathBuf, source: std::io::Error },
     #[error("cannot find the running program")]
     Program(#[source] std::io::Error),
 }
@@ -68,6 +76,50 @@ pub fn agent(root: &Path, state: &Path) -> Result<Agent, SetupError> {
         now,
         random,
     })
+}
+
+/// Who orders the certificates of this server.
+pub fn keeper(agent: &Agent) -> Keeper {
+    keeper_at(agent, &agent.host.path(STATE))
+}
+
+/// A keeper of which nothing stays.
+pub struct Practice {
+    pub keeper: Keeper,
+    _directory: tempfile::TempDir,
+}
+
+pub fn practice_keeper(agent: &Agent) -> Result<Practice, SetupError> {
+    let place = agent.host.path("/run/socle");
+    let failed = |source| SetupError::Scratch { path: place.clone(), source };
+    std::fs::create_dir_all(&place).map_err(failed)?;
+    let directory = tempfile::Builder::new().prefix("practice-").tempdir_in(&place).map_err(failed)?;
+    Ok(Practice { keeper: keeper_at(agent, directory.path()), _directory: directory })
+}
+
+fn keeper_at(agent: &Agent, state: &Path) -> Keeper {
+    let random = agent.random;
+    let challenges = agent.host.path(CHALLENGES);
+    let parts = Parts {
+        authorities: Arc::new(AcmeAuthorities { state: state.to_owned(), patience: Default::default() }),
+        dns: Arc::new(ProviderDns::new(Resolver::system())),
+        check: Arc::new(Probing {
+            resolver: Resolver::system(),
+            challenges: challenges.clone(),
+            port: 80,
+            random: agent.random,
+        }),
+        watch: Arc::new(Journal),
+        now: Arc::new(agent.now),
+        random: Arc::new(move || {
+            let mut bytes = [0; 8];
+            random(&mut bytes);
+            u64::from_le_bytes(bytes)
+        }),
+        challenges,
+        patience: Default::default(),
+    };
+    Keeper::new(state, parts)
 }
 
 /// The built-in recipes and those of `/etc/socle/recipes`.

@@ -139,8 +139,9 @@ impl Agent {
         if document.server.drift == DriftPolicy::Repair || ledger.brought_about != Some(ledger.generation()) {
             return self.reconcile(events).await.map(Some);
         }
-        let wanted = self.checked(&ledger)?.wanted;
-        let report = pass::look(&self.host, ledger.generation(), &wanted).await;
+        let Checked { wanted, document, .. } = self.checked(&ledger)?;
+        let mut report = pass::look(&self.host, ledger.generation(), &wanted).await;
+        report.certificates = self.standings(&document);
         self.keep(&report, &ledger, &self.lock("socle agent run")?)?;
         Ok(Some(report))
     }
@@ -204,6 +205,7 @@ impl Agent {
             let mut report = passed.report;
             tell_earlier(&mut report, earlier);
             report.notes = notes;
+            report.certificates = self.standings(&document);
             report.notes.extend(target.held_back.iter().map(|(name, why)| format!("{name}: {why}")));
             ledger.note_outcome(generation, report.converged, (self.now)());
             if *ledger != stored {

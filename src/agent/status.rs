@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Ledger;
 use super::reconcile::{Agent, AgentError};
 use crate::host::UnitState;
+use crate::model::certificate::Standing;
 use crate::model::document::{Document, Instance, InstanceState};
 use crate::model::report::{Report, Status as LineStatus};
 use crate::model::{Generation, Name};
@@ -23,6 +24,8 @@ pub struct Status {
     pub converged: Option<bool>,
     pub instances: Vec<InstanceStatus>,
     pub services: Vec<UnitStatus>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Standing>,
     /// What is wrong outside of instances.
     pub problems: Vec<String>,
 }
@@ -114,6 +117,7 @@ impl Agent {
             accepted_at: ledger.accepted.as_ref().map(|accepted| accepted.at),
             converged: report.as_ref().map(|report| report.converged),
             instances,
+            certificates: self.standings(&document),
             services: services.map(|unit| unit_status(unit, units.get(unit))).collect(),
             problems,
         })

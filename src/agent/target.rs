@@ -29,6 +29,8 @@ impl Agent {
         let document = document::parse(file, text).map_err(AgentError::Refused)?;
         let target = ledger.target(ledger.generation(), &document);
         let mut problems = self.downgrades(ledger, &target);
+        problems.extend(Agent::brought_problems(&self.certificate_facts(&target.document)));
+        problems.extend(self.provider_problems(&document));
         let wanted = self.resources(ledger, &target)?.unwrap_or_else(|more| {
             problems.extend(more);
             Vec::new()
@@ -51,7 +53,7 @@ impl Agent {
         Ok(Checked { document, target, wanted })
     }
 
-    pub(super) fn accepted(&self, ledger: &Ledger) -> Result<Document, AgentError> {
+    pub fn accepted(&self, ledger: &Ledger) -> Result<Document, AgentError> {
         let accepted = ledger.accepted.as_ref().ok_or(AgentError::NothingAccepted)?;
         document::parse(&accepted.file, &accepted.text).map_err(AgentError::Refused)
     }
@@ -103,12 +105,15 @@ impl Agent {
         if !problems.is_empty() {
             return Ok(Err(problems));
         }
+        let certificates = self.certificate_facts(&target.document);
         let context = Context {
             facts: &self.facts,
             secrets: &secrets,
             keep: &target.keep,
             seen: &ledger.seen,
             python_index: self.python_index.as_deref(),
+            certificates: &certificates,
+            now: (self.now)(),
         };
         Ok(recipe::compile_document(&target.document, &self.catalog, &context))
     }

@@ -7,9 +7,11 @@ use clap::Subcommand;
 use tokio::net::UnixStream;
 
 use super::backup::{self, BackupCommand, RecoverArgs, RestoreArgs};
+use super::cert::{self, CertCommand};
 use super::client::Controller;
 use super::progress::Terminal;
 use super::{Exit, Places, print};
+use crate::agent::certificates::tending::{self, Ask};
 use crate::agent::door::{self, Reply, Request};
 use crate::agent::enrolment::{self, Joined};
 use crate::agent::reconcile::{Agent, AgentError};
@@ -17,7 +19,8 @@ use crate::agent::{Ledger, daemon, real};
 use crate::controller::api::types::{ServerDocument, ServerPlan};
 use crate::engine::Events;
 use crate::model::Name;
-use crate::model::report::ErrorReport;
+use crate::model::certificate::Source;
+use crate::model::report::{ErrorReport, Report};
 use crate::wire::JoinToken;
 use crate::wire::message::Planned;
 
@@ -62,6 +65,9 @@ pub enum AgentCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Look at the certificates of the sites, renew and revoke them
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Save the instances, and look at what was saved
     #[command(subcommand)]
     Backup(BackupCommand),
@@ -165,12 +171,16 @@ async fn go(command: AgentCommand, places: Places, json: bool) -> anyhow::Result
         AgentCommand::Purge { instance, yes: true } => {
             ask(&agent, Request::Purge { name: instance }, &terminal, json, false).await
         }
+        AgentCommand::Cert(command) => cert::run(&agent, command, &terminal, json).await,
         AgentCommand::Backup(command) => backup::run(&agent, command, &terminal, json).await,
         AgentCommand::Restore(args) => backup::restore(&agent, args, &terminal, json).await,
         AgentCommand::Recover(args) => backup::recover(&agent, args, &terminal, json).await,
         AgentCommand::Logs { instance, lines, follow } => logs(&agent, &instance, lines, follow).await,
         AgentCommand::Join { token_file } => join(&agent, &token_file, json).await,
-        AgentCommand::Run => daemon::run(agent).await.map(|()| Exit::Converged).map_err(Into::into),
+        AgentCommand::Run => {
+            let keeper = real::keeper(&agent);
+            daemon::run(agent, keeper).await.map(|()| Exit::Converged).map_err(Into::into)
+        }
     }
 }
 
@@ -253,11 +263,15 @@ pub(super) async fn ask(
 ) -> anyhow::Result<Exit> {
     let events: &dyn Events = terminal;
     let reply = match UnixStream::connect(agent.host.path(door::SOCKET)).await {
-        Ok(stream) => door::ask(stream, &request, events).await?,
+        Ok(stream) => door::ask(stream, &request.into(), events).await?,
         // Nobody listens: the daemon does not run, so nothing else holds the lock for long.
         Err(_) => {
             let _listening = agent.progress.to(terminal.clone());
-            door::handle(agent, request, events).await
+            let ordering = matches!(request, Request::Apply { .. } | Request::Reconcile);
+            match door::handle(agent, request, events).await {
+                Reply::Report(report) if ordering => Reply::Report(with_certificates(agent, report, events).await?),
+                reply => reply,
+            }
         }
     };
     terminal.finish();
@@ -272,8 +286,21 @@ pub(super) async fn ask(
         }
         Reply::Refused { problems } => refused(&problems, json),
         Reply::Failed { error } => told(&error, json),
-        Reply::Event(_) => anyhow::bail!("the agent's last line was no outcome"),
+        Reply::Event(_) | Reply::Certificates { .. } => anyhow::bail!("the agent's last line was no outcome"),
     }
+}
+
+/// Without the daemon nobody else orders certificates: so it is done now, and the wait is seen.
+async fn with_certificates(agent: &Agent, mut report: Report, events: &dyn Events) -> anyhow::Result<Report> {
+    let settings = agent.ordered()?;
+    if settings.certificates.values().any(|wanted| matches!(wanted.source, Source::Acme(_))) {
+        let done = tending::tend_here(agent, &real::keeper(agent), Ask::Due, events).await;
+        match done {
+            Ok(standings) => report.certificates = standings,
+            Err(error) => report.notes.push(format!("certificates: {error}")),
+        }
+    }
+    Ok(report)
 }
 
 fn refused(problems: &[crate::model::problem::Problem], json: bool) -> anyhow::Result<Exit> {
@@ -285,7 +312,7 @@ fn refused(problems: &[crate::model::problem::Problem], json: bool) -> anyhow::R
     Ok(Exit::BadInput)
 }
 
-fn failed(error: AgentError, json: bool) -> anyhow::Result<Exit> {
+pub(super) fn failed(error: AgentError, json: bool) -> anyhow::Result<Exit> {
     if let AgentError::Refused(problems) = &error {
         return refused(problems, json);
     }
@@ -309,6 +336,9 @@ fn exit_of(code: &str) -> Exit {
         | "agent.nothing-to-go-back-to"
         | "agent.nothing-accepted"
         | "document.unreadable"
+        | "certificate.unknown"
+        | "certificate.authority"
+        | "certificate.not-ordered"
         | "backup.no-repository"
         | "backup.no-key"
         | "backup.no-snapshot"

@@ -3,6 +3,7 @@
 mod agent;
 mod backup;
 mod catalog;
+mod cert;
 mod client;
 mod controller;
 mod controller_home;

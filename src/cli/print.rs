@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::agent::status::{InstanceStatus, State, Status};
 use crate::engine::consequence::{Consequence, Preview, PreviewStep};
+use crate::model::certificate::Standing;
 use crate::model::problem::Problem;
 use crate::model::report::{ErrorReport, Line, Report, Status as LineStatus};
 
@@ -138,6 +139,10 @@ pub fn report(report: &Report, verbose: bool) -> anyhow::Result<()> {
     for line in &report.lines {
         report_line(&mut out, line, verbose)?;
     }
+    for standing in report.certificates.iter().filter(|standing| verbose || !super::cert::is_well(standing)) {
+        writeln!(out, "{BOLD}certificate {}{BOLD:#}", standing.name)?;
+        super::cert::lines(&mut out, standing)?;
+    }
     let changed = report.lines.iter().filter(|line| matches!(line.status, LineStatus::Changed { .. })).count();
     let seconds = format!("{:.1} s", report.duration_ms as f64 / 1000.0);
     let total = report.lines.len();
@@ -190,7 +195,8 @@ pub fn status(status: &Status) -> anyhow::Result<()> {
         }
     }
     for instance in &status.instances {
-        instance_status(&mut out, instance)?;
+        let certificate = status.certificates.iter().find(|standing| standing.name == instance.name);
+        instance_status(&mut out, instance, certificate)?;
     }
     for unit in &status.services {
         writeln!(out, "{BOLD}{}{BOLD:#}  {} ({})", unit.unit, unit.active, unit.sub)?;
@@ -201,7 +207,7 @@ pub fn status(status: &Status) -> anyhow::Result<()> {
     raw(out.as_bytes())
 }
 
-fn instance_status(out: &mut String, instance: &InstanceStatus) -> std::fmt::Result {
+fn instance_status(out: &mut String, instance: &InstanceStatus, certificate: Option<&Standing>) -> std::fmt::Result {
     let (style, word) = match instance.state {
         State::Running => (GOOD, "running"),
         State::Stopped => (DIM, "stopped"),
@@ -220,6 +226,9 @@ fn instance_status(out: &mut String, instance: &InstanceStatus) -> std::fmt::Res
     for unit in &instance.units {
         let memory = unit.memory_bytes.map(|bytes| format!(", {}", size(bytes))).unwrap_or_default();
         writeln!(out, "  {} {} ({}{memory})", unit.unit, unit.active, unit.sub)?;
+    }
+    if let Some(standing) = certificate {
+        super::cert::lines(out, standing)?;
     }
     for problem in &instance.problems {
         writeln!(out, "  {BAD}problem{BAD:#} {problem}")?;

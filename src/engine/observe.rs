@@ -18,10 +18,11 @@ pub struct Observation {
 }
 
 /// Those of which another process is asked come first: it works while the files are read here.
-const ORDER: [Kind; 9] = [
+const ORDER: [Kind; 10] = [
     Kind::Database,
     Kind::Service,
     Kind::Site,
+    Kind::Certificate,
     Kind::Package,
     Kind::Account,
     Kind::Directory,

@@ -65,6 +65,7 @@ pub async fn look(host: &Host, generation: Generation, wanted: &[Wanted]) -> Rep
         converged: left.is_empty(),
         notes: Vec::new(),
         lines: lines(wanted, &seen, &Plan::default(), &BTreeMap::new(), &left),
+        certificates: Vec::new(),
         duration_ms: begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
     }
 }
@@ -103,6 +104,7 @@ pub async fn run(
         converged: left.is_empty(),
         notes: target.notes,
         lines: lines(target.wanted, &seen, &first, &outcomes, &left),
+        certificates: Vec::new(),
         duration_ms: begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
     };
     Ok(Passed { report, seen, condemned, unfinished })

@@ -10,6 +10,7 @@ pub mod apt;
 pub mod archive;
 pub mod authority;
 pub mod certificates;
+pub mod dns;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 pub mod fetch;
@@ -19,6 +20,7 @@ pub mod nginx;
 pub mod ports;
 pub mod probe;
 pub mod process;
+pub mod served;
 pub mod sql;
 pub mod systemd;
 pub mod tasks;

@@ -1,13 +1,15 @@
 //! Questions to the sites of this machine, asked the way a visitor's request arrives: at port 80,
-//! with the site's name.
+//! with the site's name; and where that leads to the same site by HTTPS, there.
 
 use std::error::Error as _;
-use std::sync::OnceLock;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{HOST, HeaderValue};
-use reqwest::{Client, redirect};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{HOST, HeaderValue, LOCATION};
+use reqwest::{Client, Response, redirect};
 
 use super::{PortError, PortResult, ProbeAnswer, Probes};
 
@@ -49,9 +51,11 @@ impl From<ProbeError> for PortError {
     }
 }
 
-/// Asks 127.0.0.1. Follows no redirect and no proxy: what this server itself says is the answer.
+/// Asks 127.0.0.1. Follows no redirect but the one to HTTPS of the same name, and no proxy: what this server itself
+/// says is the answer.
 pub struct LocalProbe {
     port: u16,
+    tls_port: u16,
     client: OnceLock<Client>,
 }
 
@@ -63,12 +67,12 @@ impl Default for LocalProbe {
 
 impl LocalProbe {
     pub fn new() -> Self {
-        Self::at(80)
+        Self::at(80, 443)
     }
 
-    /// At another port, for tests.
-    pub fn at(port: u16) -> Self {
-        Self { port, client: OnceLock::new() }
+    /// At other ports, for tests.
+    pub fn at(port: u16, tls_port: u16) -> Self {
+        Self { port, tls_port, client: OnceLock::new() }
     }
 
     /// Made when first needed: a pass without probes does not read the CA certificates.
@@ -78,9 +82,16 @@ impl LocalProbe {
         }
         let client = Client::builder()
             .redirect(redirect::Policy::none())
+            .dns_resolver(Arc::new(Here))
+            // Whether the site answers is asked, over the loopback; what it identifies itself with is looked at
+            // by `host::served`.
+            .danger_accept_invalid_certs(true)
             .no_proxy()
             .pool_max_idle_per_host(0)
             .user_agent(concat!("socle/", env!("CARGO_PKG_VERSION")))
+            // Bytes as they are: another crate has this library ask for packed ones.
+            .no_gzip()
+            .no_deflate()
             .build()
             .map_err(ProbeError::Client)?;
         Ok(self.client.get_or_init(|| client))
@@ -91,6 +102,11 @@ impl LocalProbe {
         let silent = |source| ProbeError::NoAnswer { host: host.to_owned(), path: path.to_owned(), source };
         let url = format!("http://127.0.0.1:{}{path}", self.port);
         let mut answer = self.client()?.get(url).header(HOST, name).send().await.map_err(silent)?;
+        if answer.status().is_redirection() && leads_to(&answer, &format!("https://{host}{path}")) {
+            let url = format!("https://{host}:{}{path}", self.tls_port);
+            // The name is in the address: a `Host` beside it would be refused over HTTP/2.
+            answer = self.client()?.get(url).send().await.map_err(silent)?;
+        }
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(silent)? {
             let room = BODY - body.len();
@@ -100,6 +116,20 @@ impl LocalProbe {
             }
         }
         Ok(ProbeAnswer { status: answer.status().as_u16(), body: String::from_utf8_lossy(&body).into_owned() })
+    }
+}
+
+fn leads_to(answer: &Response, url: &str) -> bool {
+    answer.headers().get(LOCATION).is_some_and(|location| location.as_bytes() == url.as_bytes())
+}
+
+/// Every name is this machine, whatever the world's name servers say.
+struct Here;
+
+impl Resolve for Here {
+    fn resolve(&self, _: Name) -> Resolving {
+        let here: Addrs = Box::new(std::iter::once(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))));
+        Box::pin(std::future::ready(Ok(here)))
     }
 }
 
@@ -145,7 +175,7 @@ mod tests {
             let _ = stream.write_all(&answer).await;
             String::from_utf8(asked).unwrap()
         });
-        (LocalProbe::at(port), task)
+        (LocalProbe::at(port, 443), task)
     }
 
     #[tokio::test]
@@ -160,6 +190,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn goes_where_visitors_are_led_and_asks_for_no_trust() {
+        use tokio_rustls::TlsAcceptor;
+        use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+        use tokio_rustls::rustls::{ServerConfig, crypto::aws_lc_rs};
+
+        let made = rcgen::generate_simple_self_signed(["blog.test".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tls_port = listener.local_addr().unwrap().port();
+        let asked = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await.unwrap();
+            let mut asked = vec![0; 1024];
+            let read = stream.read(&mut asked).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsafe").await.unwrap();
+            stream.shutdown().await.unwrap();
+            String::from_utf8(asked[..read].to_vec()).unwrap().to_ascii_lowercase()
+        });
+        let redirect = "HTTP/1.1 301 Moved\r\nLocation: https://blog.test/health?x=1\r\nContent-Length: 0\r\n\r\n";
+        let (probe, _) = server(redirect.into()).await;
+        let probe = LocalProbe { tls_port, ..probe };
+        let answer = probe.get("blog.test", "/health?x=1", LIMIT).await.unwrap();
+        assert_eq!(answer, ProbeAnswer { status: 200, body: "safe".into() });
+        let asked = asked.await.unwrap();
+        assert!(asked.starts_with("get /health?x=1 ") && asked.contains("host: blog.test:"), "{asked}");
+    }
+
+    #[tokio::test]
     async fn a_body_is_cut() {
         let mut long = b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n".to_vec();
         long.resize(long.len() + 3_000_000, b'x');
@@ -170,12 +234,12 @@ mod tests {
     #[tokio::test]
     async fn no_answer_is_an_error() {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let error = LocalProbe::at(port).get("blog.test", "/", LIMIT).await.unwrap_err();
+        let error = LocalProbe::at(port, port).get("blog.test", "/", LIMIT).await.unwrap_err();
         assert_eq!(error.code, "probe.no-answer");
         let (probe, _) = server(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".into()).await;
         assert!(probe.get("blog.test", "/", LIMIT).await.is_err(), "half a body is no answer");
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let probe = LocalProbe::at(silent.local_addr().unwrap().port());
+        let probe = LocalProbe::at(silent.local_addr().unwrap().port(), 0);
         let error = probe.get("blog.test", "/", Duration::from_millis(50)).await.unwrap_err();
         assert_eq!(error.code, "probe.timeout");
         assert_eq!(probe.get("blog.test", "x", LIMIT).await.unwrap_err().code, "probe.path");

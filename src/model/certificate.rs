@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::report::ErrorReport;
 use super::{Domain, Name, Secret};
 
 /// A name in a certificate: a domain, or every name one label below it (RFC 6125, 6.4.3).
@@ -228,6 +229,44 @@ impl Meta {
     pub fn covers(&self, names: &[CertifiedName]) -> bool {
         names.iter().all(|name| self.names.iter().any(|given| given.covers(name)))
     }
+}
+
+/// How long a renewal is overdue, as parts of the time that was left for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Alert {
+    /// Half of it is left.
+    Half,
+    Third,
+    Fifth,
+    Expired,
+}
+
+/// How a certificate stands, for `status` and the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Standing {
+    pub name: Name,
+    #[schemars(with = "Vec<String>")]
+    pub names: Vec<CertifiedName>,
+    /// Missing: there is none at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Origin>,
+    pub authority: Option<Name>,
+    #[schemars(with = "Option<String>")]
+    pub not_after: Option<jiff::Timestamp>,
+    /// When it is renewed, or tried again.
+    #[schemars(with = "Option<String>")]
+    pub next: Option<jiff::Timestamp>,
+    /// Wanted, and not in it.
+    #[schemars(with = "Vec<String>")]
+    pub missing: Vec<CertifiedName>,
+    pub last_error: Option<ErrorReport>,
+    pub alert: Option<Alert>,
+    /// The URL of an order under way.
+    pub order: Option<String>,
+    /// What was wrong with what the site served, after the last certificate was put in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<ErrorReport>,
 }
 
 #[cfg(test)]

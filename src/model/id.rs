@@ -143,12 +143,13 @@ pub enum Kind {
     Release,
     Database,
     Service,
+    Certificate,
     Site,
     Setup,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Package,
         Kind::Account,
         Kind::Directory,
@@ -156,6 +157,7 @@ impl Kind {
         Kind::Release,
         Kind::Database,
         Kind::Service,
+        Kind::Certificate,
         Kind::Site,
         Kind::Setup,
     ];
@@ -169,6 +171,7 @@ impl Kind {
             Kind::Release => "release",
             Kind::Database => "database",
             Kind::Service => "service",
+            Kind::Certificate => "certificate",
             Kind::Site => "site",
             Kind::Setup => "setup",
         }

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::certificate::Standing;
 use super::{Generation, ResourceId};
 
 /// An error as it leaves the program: a stable code, a sentence, its causes, and an act.
@@ -109,5 +110,8 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     pub lines: Vec<Line>,
+    /// How the certificates stood after the pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Standing>,
     pub duration_ms: u64,
 }

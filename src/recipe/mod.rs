@@ -24,7 +24,9 @@ pub mod template;
 pub mod version;
 
 pub use catalog::Catalog;
-pub use compile::{CompileProblem, Context, Facts, check_document, compile, compile_document};
+pub use compile::{
+    CHALLENGES, CertificateFacts, CompileProblem, Context, Facts, Https, check_document, compile, compile_document,
+};
 pub use describe::Summary;
 pub use parse::Recipe;
 pub use secret::{Alphabet, SecretSpec};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::problem::did_you_mean;
 
 /// Every word a recipe may use, and what it stands for.
-pub const WORDS: [(&str, &str); 13] = [
+pub const WORDS: [(&str, &str); 14] = [
     ("name", "the instance"),
     ("domain", "its domain"),
     ("version", "the wanted version"),
@@ -19,6 +19,7 @@ pub const WORDS: [(&str, &str); 13] = [
     ("config", "the configuration directory"),
     ("recipe", "the directory of the recipe's own programs"),
     ("run", "the runtime directory, where sockets are"),
+    ("scheme", "`https` once visitors are led there, until then `http`"),
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

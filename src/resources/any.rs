@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{ApplyError, Diff, Resource};
-use super::{account, database, directory, file, package, release, service, setup, site};
+use super::{account, certificate, database, directory, file, package, release, service, setup, site};
 use crate::host::Host;
 use crate::model::Kind;
 use crate::model::report::ErrorReport;
@@ -86,6 +86,7 @@ kinds! {
     Release = release,
     Database = database,
     Service = service,
+    Certificate = certificate,
     Site = site,
     Setup = setup,
 }

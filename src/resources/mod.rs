@@ -6,6 +6,7 @@
 //! `engine::plan` (their order). Start reading at [`Resource`], then at [`directory`], the smallest.
 
 pub mod account;
+pub mod certificate;
 pub mod database;
 pub mod directory;
 pub mod file;

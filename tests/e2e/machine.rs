@@ -101,6 +101,10 @@ impl Machine {
         lab_ok(&["up", &self.name, &format!("{NETWORK}.{}", self.number), &self.image]);
     }
 
+    pub fn address(&self) -> String {
+        format!("{NETWORK}.{}", self.number)
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }

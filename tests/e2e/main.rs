@@ -6,6 +6,7 @@ mod applications;
 mod apt;
 mod backups;
 mod bootstrap;
+mod certificates;
 mod daemon;
 mod faults;
 mod fleet;

@@ -63,7 +63,14 @@ async fn serve(mut client: Client, converged: bool) {
                 let payload = client.open(&envelope);
                 client.accept(&payload).await;
                 let generation = payload.mark.generation;
-                let report = Report { generation, converged, notes: vec![], lines: vec![], duration_ms: 1 };
+                let report = Report {
+                    generation,
+                    converged,
+                    notes: vec![],
+                    lines: vec![],
+                    certificates: vec![],
+                    duration_ms: 1,
+                };
                 let mut position = position(&payload, Origin::Controller);
                 position.brought_about = converged.then_some(generation);
                 let item = Item::Report { report, position: Some(position) };

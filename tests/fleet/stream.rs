@@ -21,8 +21,14 @@ fn item(sequence: u64, item: Item) -> OutboxItem {
 }
 
 fn report(generation: u64) -> Item {
-    let report =
-        Report { generation: Generation(generation), converged: true, notes: vec![], lines: vec![], duration_ms: 0 };
+    let report = Report {
+        generation: Generation(generation),
+        converged: true,
+        notes: vec![],
+        lines: vec![],
+        certificates: vec![],
+        duration_ms: 0,
+    };
     Item::Report { report, position: Some(at(generation, "x", Origin::Controller)) }
 }
 

@@ -1,7 +1,8 @@
 #!/bin/bash
 # deps.sh - Debian packages the lab needs on its host. Asks the package database first, so it costs nothing when all is there.
 set -euo pipefail
-need=(apt-utils btrfs-progs ca-certificates curl debhelper dnsmasq-base dpkg-dev e2fsprogs gnupg iproute2 lintian mmdebstrap nftables openssh-client openssl postgresql rclone restic strace
+need=(apt-utils bind9 bind9-dnsutils btrfs-progs ca-certificates certbot curl debhelper dnsmasq-base dpkg-dev e2fsprogs gnupg iproute2 lego lintian mmdebstrap nftables openssh-client
+  openssl pebble postgresql rclone restic strace
   systemd-container util-linux xfsprogs xz-utils zstd)
 command -v python3 >/dev/null || need+=(python3-minimal)
 python3 -m pip --version >/dev/null 2>&1 || need+=(python3-pip)

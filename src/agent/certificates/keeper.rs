@@ -6,23 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 use super::attempt::{Attempt, Task};
 use super::budget::Budget;
 use super::error::AttemptError;
-use super::record::{Record, RecordError, Records};
-use super::schedule::{self, Alert, Due, Why};
+use super::record::{RecordError, Records};
+use super::schedule::{self, Due, Why};
+use super::standing::{self, known};
 use super::watch::{SelfCheck, Watch};
 use crate::durable::{HostLock, LockError};
 use crate::host::Dns;
 use crate::host::authority::{Authorities, Authority, AuthorityError};
 use crate::host::certificates::{Store, StoreError, chain};
 use crate::model::Name;
-use crate::model::certificate::{Acme, CertifiedName, Meta, Origin, Settings, Source, Wanted};
+use crate::model::certificate::{Acme, CertifiedName, Meta, Settings, Source, Standing, Wanted};
 use crate::model::report::ErrorReport;
 
 /// Orders at the same time.
@@ -118,27 +118,14 @@ pub enum Done {
     },
 }
 
-/// How a certificate stands, for `status` and the report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Standing {
-    pub name: Name,
-    #[schemars(with = "Vec<String>")]
-    pub names: Vec<CertifiedName>,
-    /// Missing: there is none at all.
-    pub source: Option<Origin>,
-    pub authority: Option<Name>,
-    #[schemars(with = "Option<String>")]
-    pub not_after: Option<Timestamp>,
-    /// When it is renewed, or tried again.
-    #[schemars(with = "Option<String>")]
-    pub next: Option<Timestamp>,
-    /// Wanted, and not in it.
-    #[schemars(with = "Vec<String>")]
-    pub missing: Vec<CertifiedName>,
-    pub last_error: Option<ErrorReport>,
-    pub alert: Option<Alert>,
-    /// The URL of an order under way.
-    pub order: Option<String>,
+/// What was seen of a name without ordering anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckedName {
+    pub name: CertifiedName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// Cheap to clone.
@@ -208,7 +195,7 @@ impl Keeper {
         for (name, wanted) in &settings.certificates {
             let Source::Acme(acme) = &wanted.source else { continue };
             // What cannot be read is told by `tend_all`, and not sooner because of it.
-            let Ok((present, record)) = run.known(name) else { continue };
+            let Ok((present, record)) = known(&run.store, &run.records, name) else { continue };
             let due = match schedule::due(&wanted.names, acme, present.as_ref(), &record, now) {
                 Due::Ask { .. } | Due::Order { .. } => now,
                 Due::Wait { until, .. } | Due::Nothing { until } => until,
@@ -221,7 +208,25 @@ impl Keeper {
     /// How every certificate that is wanted stands; what could not be looked at is its error.
     pub fn standings(&self, settings: &Settings) -> Vec<Standing> {
         let (run, now) = (self.run(settings), (self.parts.now)());
-        settings.certificates.values().map(|wanted| run.standing(wanted, now)).collect()
+        settings.certificates.values().map(|wanted| standing::of(wanted, &run.store, &run.records, now)).collect()
+    }
+
+    /// Looks from here whether the names of a certificate can be proven, and orders nothing.
+    pub async fn check(&self, settings: &Settings, name: &Name) -> Result<Vec<CheckedName>, KeeperError> {
+        let wanted = settings.certificates.get(name).ok_or_else(|| KeeperError::Unknown(name.clone()))?;
+        let Source::Acme(acme) = &wanted.source else { return Err(KeeperError::NotOrdered(name.clone())) };
+        let run = self.run(settings);
+        let authority = acme.authorities.first().ok_or_else(|| KeeperError::NotOrdered(name.clone()))?;
+        let port = run.authorities.get(authority).ok_or_else(|| KeeperError::UnknownAuthority(authority.clone()))?;
+        let about = port.about().await?;
+        let problems = self.parts.check.check(&wanted.names, &acme.challenge, &about).await;
+        let of = |name: &CertifiedName| problems.iter().find(|problem| problem.name == *name);
+        let checked = wanted.names.iter().map(|name| CheckedName {
+            name: name.clone(),
+            problem: of(name).map(|problem| problem.what.clone()),
+            hint: of(name).map(|problem| problem.hint.clone()),
+        });
+        Ok(checked.collect())
     }
 
     /// Revokes the present certificate at the authority that made it. It stays in place until another is there.
@@ -267,15 +272,11 @@ impl Keeper {
 }
 
 impl Run {
-    fn known(&self, name: &Name) -> Result<(Option<Meta>, Record), AttemptError> {
-        Ok((self.store.present(name)?.map(|present| present.meta), self.records.load(name)?))
-    }
-
     async fn tend(&self, name: &Name, wanted: &Wanted, acme: &Acme, forced: bool) -> Done {
         let mut committed = None;
         let mut forced = forced;
         for _ in 0..ROUNDS {
-            let (present, record) = match self.known(name) {
+            let (present, record) = match known(&self.store, &self.records, name) {
                 Ok(known) => known,
                 Err(error) => return self.failed(error.report(), self.now() + LOOK_AGAIN),
             };
@@ -320,46 +321,6 @@ impl Run {
 
     fn failed(&self, error: ErrorReport, next: Timestamp) -> Done {
         Done::Failed { error, next }
-    }
-
-    fn standing(&self, wanted: &Wanted, now: Timestamp) -> Standing {
-        let mut standing = Standing {
-            name: wanted.name.clone(),
-            names: wanted.names.clone(),
-            source: None,
-            authority: None,
-            not_after: None,
-            next: None,
-            missing: wanted.names.clone(),
-            last_error: None,
-            alert: None,
-            order: None,
-        };
-        let (present, record) = match self.known(&wanted.name) {
-            Ok(known) => known,
-            Err(error) => {
-                standing.last_error = Some(error.report());
-                return standing;
-            }
-        };
-        if let Some(meta) = &present {
-            standing.source = Some(meta.source);
-            standing.authority.clone_from(&meta.authority);
-            standing.not_after = Some(meta.not_after);
-            standing.missing.retain(|name| !meta.covers(std::slice::from_ref(name)));
-            standing.alert = schedule::alert(meta, now);
-        }
-        if let Source::Acme(acme) = &wanted.source {
-            let ordered = present.as_ref().filter(|meta| meta.source == Origin::Acme);
-            standing.next = Some(match schedule::due(&wanted.names, acme, present.as_ref(), &record, now) {
-                Due::Order { .. } => now,
-                Due::Wait { until, .. } => until,
-                Due::Ask { .. } | Due::Nothing { .. } => ordered.map_or(now, |meta| schedule::renew_at(meta, &record)),
-            });
-            standing.last_error = record.failure.map(|failure| failure.error);
-            standing.order = record.order.and_then(|order| order.url);
-        }
-        standing
     }
 }
 

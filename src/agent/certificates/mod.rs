@@ -9,11 +9,16 @@ mod budget;
 mod error;
 pub mod keeper;
 mod order;
+pub mod precheck;
 pub mod record;
 pub mod schedule;
+pub mod serving;
+mod standing;
+pub mod tending;
+mod wanted;
 pub mod watch;
 
 pub use crate::host::certificates as store;
 pub use error::AttemptError;
-pub use keeper::{Done, Keeper, KeeperError, Outcome, Parts, Patience, Standing};
+pub use keeper::{Done, Keeper, KeeperError, Outcome, Parts, Patience};
 pub use watch::{Act, NameProblem, SelfCheck, Watch};

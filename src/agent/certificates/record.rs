@@ -36,6 +36,9 @@ pub struct Record {
     pub failure: Option<Failure>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal: Option<Renewal>,
+    /// What was wrong with what the site served, after the last certificate was put in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<ErrorReport>,
     /// The names the failures are about: with others it begins anew.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub about: Vec<CertifiedName>,

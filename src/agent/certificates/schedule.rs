@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::record::{Failure, Record, Renewal};
 use crate::host::authority::RenewalInfo;
-use crate::model::certificate::{Acme, CertifiedName, Meta, Origin};
+use crate::model::certificate::{Acme, Alert, CertifiedName, Meta, Origin};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -192,19 +192,6 @@ pub fn not_told(old: Option<&Renewal>, meta: &Meta, now: Timestamp) -> Renewal {
         Some(old) => Renewal { ask_again: now + ASK_AFTER_FAILURE, ..old.clone() },
         None => Renewal { id, ask_again: now + ASK_AFTER_FAILURE, window: None, chosen: None, explanation: None },
     }
-}
-
-/// How long a renewal is overdue, as parts of the time that was left for it.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Alert {
-    /// Half of it is left.
-    Half,
-    Third,
-    Fifth,
-    Expired,
 }
 
 /// What an admin must hear about a certificate, whatever its source: its renewal should have come long ago.

@@ -172,7 +172,14 @@ mod tests {
     }
 
     fn report(generation: u64, converged: bool) -> Report {
-        Report { generation: Generation(generation), converged, notes: Vec::new(), lines: Vec::new(), duration_ms: 1 }
+        Report {
+            generation: Generation(generation),
+            converged,
+            notes: Vec::new(),
+            lines: Vec::new(),
+            certificates: Vec::new(),
+            duration_ms: 1,
+        }
     }
 
     #[test]

@@ -117,6 +117,9 @@ impl Http {
         }
         let mut builder = Client::builder()
             .user_agent(concat!("socle/", env!("CARGO_PKG_VERSION")))
+            // Bytes as they are: another crate has this library ask for packed ones.
+            .no_gzip()
+            .no_deflate()
             .connect_timeout(self.0.patience.connect)
             .timeout(self.0.patience.answer)
             .https_only(true)

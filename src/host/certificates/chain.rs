@@ -131,8 +131,8 @@ pub fn leaf(chain: &str) -> Result<CertificateDer<'static>, Vec<ChainProblem>> {
     Ok(ders(chain)?.swap_remove(0))
 }
 
-/// At least one.
-fn ders(chain: &str) -> Result<Vec<CertificateDer<'static>>, Vec<ChainProblem>> {
+/// At least one, the leaf first.
+pub fn ders(chain: &str) -> Result<Vec<CertificateDer<'static>>, Vec<ChainProblem>> {
     let mut ders = Vec::new();
     for (at, der) in CertificateDer::pem_slice_iter(chain.as_bytes()).enumerate() {
         ders.push(der.map_err(|error| vec![ChainProblem::Unreadable(at + 1, error.to_string())])?);

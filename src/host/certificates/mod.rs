@@ -18,7 +18,7 @@ pub use chain::{ChainProblem, Checked};
 use crate::durable::generation_dir::{self, Member};
 use crate::durable::{self, DurableError, HostLock, LockError};
 use crate::model::Name;
-use crate::model::certificate::Meta;
+use crate::model::certificate::{CertifiedName, Meta, Origin};
 
 pub const KEY: &str = "privkey.pem";
 pub const CHAIN: &str = "fullchain.pem";
@@ -49,12 +49,44 @@ pub struct Present {
 }
 
 /// A certificate to be put in place: checked by [`chain::check`].
+#[derive(Clone, PartialEq, Eq)]
 pub struct Bundle {
     /// PEM, the leaf first.
     pub chain: String,
     /// PEM. Never shown.
     pub key: String,
     pub meta: Meta,
+}
+
+impl std::fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bundle").field("meta", &self.meta).finish_non_exhaustive()
+    }
+}
+
+impl Bundle {
+    /// What somebody else brought, if it can be used for `names` now; all its problems if not.
+    pub fn brought(
+        chain: String,
+        key: String,
+        names: &[CertifiedName],
+        now: jiff::Timestamp,
+    ) -> Result<Self, Vec<ChainProblem>> {
+        let checked = chain::check(&chain, &key, names, now)?;
+        let meta = Meta {
+            source: Origin::Files,
+            names: checked.names,
+            not_before: checked.not_before,
+            not_after: checked.not_after,
+            issued_at: now,
+            key: checked.key.unwrap_or_default(),
+            serial: checked.serial,
+            authority: None,
+            profile: None,
+            renewal_id: None,
+        };
+        Ok(Self { chain, key, meta })
+    }
 }
 
 /// The certificates below a state directory.

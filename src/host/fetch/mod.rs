@@ -71,6 +71,9 @@ impl HttpFetch {
         }
         let built = Client::builder()
             .user_agent(concat!("socle/", env!("CARGO_PKG_VERSION")))
+            // Bytes as they are: another crate has this library ask for packed ones.
+            .no_gzip()
+            .no_deflate()
             .connect_timeout(self.patience.connect)
             .read_timeout(self.patience.idle)
             .redirect(reqwest::redirect::Policy::custom(address::follow))

@@ -14,6 +14,7 @@
 //!
 //! A name of `[databases]` may hold `-`, as every name; in the database server it is written `_`.
 
+mod certificates;
 mod check;
 mod parse;
 mod schema;
@@ -22,6 +23,10 @@ mod syntax;
 mod value;
 mod written;
 
+pub use certificates::{
+    AcmeAuthority, AcmeWish, BUILT_IN, Binding, Certificate, CertificateSource, Certificates, ChallengeKind,
+    DnsProvider, SecretSource, SourceKind,
+};
 pub use parse::{Found, Judged, MAX_BYTES, Wrong, name, parse, place_of, position_of, read_as, values};
 pub use schema::{schema, without_null};
 
@@ -47,6 +52,13 @@ pub struct Document {
     pub databases: BTreeMap<Name, Database>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub repositories: BTreeMap<Name, Repository>,
+    #[serde(default, skip_serializing_if = "Certificates::says_nothing")]
+    pub certificates: Certificates,
+    /// Besides those that are built in ([`certificates::BUILT_IN`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub authorities: BTreeMap<Name, AcmeAuthority>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dns: BTreeMap<Name, DnsProvider>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -84,6 +96,8 @@ pub struct Instance {
     pub limits: Limits,
     /// Where to take the release from, instead of what the recipe says.
     pub source: Option<Source>,
+    #[serde(default, skip_serializing_if = "Certificate::says_nothing")]
+    pub certificate: Certificate,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::certificates::{ChallengeKind, SourceKind};
 use super::{DriftPolicy, Engine, InstanceState, Keep};
+use crate::model::certificate::KeyType;
 use crate::model::unit::{Limits, Sandbox};
 
 /// Patterns for editors; the types of `model::id` decide.
@@ -16,6 +18,7 @@ pub(super) const NAME: &str = "^[a-z][a-z0-9-]{0,30}$";
 pub(super) const DOMAIN: &str = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$";
 pub(super) const VERSION: &str = "^[a-zA-Z0-9][a-zA-Z0-9.+_~-]{0,63}$";
 pub(super) const SHA256: &str = "^[0-9a-f]{64}$";
+pub(super) const PROFILE: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 pub(super) const MODE: &str = "^0?[0-7]{3}$";
 
 /// The desired state of one server.
@@ -47,6 +50,13 @@ pub(super) struct Document {
     /// Databases without a recipe, by name. A `-` of the name is a `_` in the database server.
     #[schemars(extend("propertyNames" = {"pattern": NAME}))]
     pub databases: BTreeMap<String, Database>,
+    pub certificates: Certificates,
+    /// ACME authorities besides `letsencrypt` and `letsencrypt-staging`, by name.
+    #[schemars(extend("propertyNames" = {"pattern": NAME}))]
+    pub authorities: BTreeMap<String, Authority>,
+    /// How DNS providers are told the records of `dns-01`, by name.
+    #[schemars(extend("propertyNames" = {"pattern": NAME}))]
+    pub dns: BTreeMap<String, Provider>,
 }
 
 /// The server itself.
@@ -90,6 +100,7 @@ pub(super) struct Instance {
     #[schemars(extend("propertyNames" = {"pattern": NAME}))]
     pub secrets: BTreeMap<String, String>,
     pub limits: Limits,
+    pub certificate: Option<Certificate>,
 }
 
 /// A text, a whole number, or `true` or `false`; kept as text.
@@ -236,4 +247,131 @@ pub(super) struct Database {
     pub owner: Option<String>,
     /// Extensions (PostgreSQL only).
     pub extensions: Vec<String>,
+}
+
+/// What holds for the certificate of every instance that says nothing else. Certificates are ordered once `contacts`
+/// or `authorities` is given; until then sites answer with self-signed ones.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Certificates {
+    /// E-mail addresses the authorities write to.
+    #[schemars(extend("examples" = [["admin@example.org"]]))]
+    pub contacts: Vec<String>,
+    /// Asked in this order: `letsencrypt` (if none is given), `letsencrypt-staging`, or names of `[authorities]`.
+    #[schemars(inner(regex(pattern = NAME)))]
+    pub authorities: Vec<String>,
+    /// How control of the names is proven: `http-01` if not given.
+    pub challenge: Option<ChallengeKind>,
+    /// For `dns-01`: one of `[dns]`.
+    #[schemars(regex(pattern = NAME))]
+    pub dns: Option<String>,
+    /// `p256` if not given.
+    pub key_type: Option<KeyType>,
+    /// The profile asked for, if the authority has profiles: `tlsserver`, `shortlived`, `classic` …
+    #[schemars(regex(pattern = PROFILE))]
+    pub profile: Option<String>,
+    /// Browsers are told to use nothing but HTTPS: for so many seconds, or a year if `true`.
+    pub hsts: Option<Hsts>,
+}
+
+/// The certificate of one instance: for its domain and aliases.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Certificate {
+    /// Where it comes from. `acme` if authorities are configured, else `self-signed`.
+    pub source: Option<SourceKind>,
+    /// For `files`: PEM file with the certificate and those of its authorities.
+    #[schemars(regex(pattern = "^/"))]
+    pub chain: Option<String>,
+    /// For `files`: PEM file with the private key.
+    #[schemars(regex(pattern = "^/"))]
+    pub key: Option<String>,
+    /// How control of the names is proven.
+    pub challenge: Option<ChallengeKind>,
+    /// For `dns-01`: one of `[dns]`.
+    #[schemars(regex(pattern = NAME))]
+    pub dns: Option<String>,
+    /// Also for every name one label below the domain; needs `dns-01`.
+    pub wildcard: bool,
+    pub key_type: Option<KeyType>,
+    /// The profile asked for, if the authority has profiles.
+    #[schemars(regex(pattern = PROFILE))]
+    pub profile: Option<String>,
+    /// Asked in this order.
+    #[schemars(inner(regex(pattern = NAME)))]
+    pub authorities: Vec<String>,
+    /// Browsers are told to use nothing but HTTPS: for so many seconds, or a year if `true`.
+    pub hsts: Option<Hsts>,
+}
+
+/// A number of seconds, or `true` or `false`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Hsts {
+    Seconds(i64),
+    Switch(bool),
+}
+
+/// An ACME authority (RFC 8555).
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["directory"]))]
+pub(super) struct Authority {
+    /// The address of its directory.
+    #[schemars(regex(pattern = "^https://"), extend("examples" = ["https://acme.example.org/directory"]))]
+    pub directory: Option<String>,
+    /// PEM file of the roots its address is checked against, instead of the system's.
+    #[schemars(regex(pattern = "^/"))]
+    pub roots: Option<String>,
+    /// E-mail addresses it writes to, instead of those of `[certificates]`.
+    pub contacts: Option<Vec<String>>,
+    pub binding: Option<Binding>,
+    pub limits: AuthorityLimits,
+}
+
+/// External account binding (RFC 8555, 7.3.4): the authority knows its customers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["id"]))]
+pub(super) struct Binding {
+    /// The key identifier it gave.
+    pub id: Option<String>,
+    /// The HMAC key it gave (base64url), sealed to this server.
+    pub key: Option<String>,
+    /// A file of this server with the HMAC key, readable by root only.
+    #[schemars(regex(pattern = "^/"))]
+    pub key_file: Option<String>,
+}
+
+/// What the authority allows, as it publishes it: half of it is used. Let's Encrypt's if not given.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AuthorityLimits {
+    /// New orders per account in three hours.
+    #[schemars(range(min = 2, max = 1_000_000))]
+    pub orders_per_3h: Option<u32>,
+    /// Certificates per registered domain in a week.
+    #[schemars(range(min = 2, max = 1_000_000))]
+    pub certificates_per_domain_7d: Option<u32>,
+    /// Certificates with the same names in a week.
+    #[schemars(range(min = 2, max = 1_000_000))]
+    pub duplicates_7d: Option<u32>,
+}
+
+/// A DNS provider.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["provider"]))]
+pub(super) struct Provider {
+    /// `rfc2136`, `ovh`, `exec`, or one that the library `dns-update` knows.
+    #[schemars(regex(pattern = NAME), extend("examples" = ["rfc2136"]))]
+    pub provider: Option<String>,
+    /// What the provider asks for, except secrets.
+    pub settings: BTreeMap<String, Param>,
+    /// Its secrets, sealed to this server: `socle fleet seal` makes them.
+    pub secrets: BTreeMap<String, String>,
+    /// Its secrets in files of this server, readable by root only.
+    pub secret_files: BTreeMap<String, String>,
+    /// For `exec`: the program, by its absolute path, and its arguments.
+    pub command: Vec<String>,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::units::{SLICE, own};
-use super::{CompileProblem, Context, Facts, NAME_MAX, compile, content, id};
+use super::{CompileProblem, Context, Facts, Https, NAME_MAX, compile, content, id};
 use crate::model::document::{Document, ExistingState, Instance, InstanceState, OwnService, Service};
 use crate::model::unit::{Readiness, ServiceUnit, SocketUnit, TimerUnit};
 use crate::model::{Kind, Name, ResourceId, Secret};
@@ -17,8 +17,16 @@ pub fn check_document(document: &Document, catalog: &Catalog, facts: &Facts) -> 
     let stand_in = |spec: SecretSpec| (spec.name, Secret::new("x".repeat(spec.length)));
     let secrets = document.instances.iter();
     let secrets = secrets.map(|(name, i)| (name.clone(), recipe(i).into_iter().map(stand_in).collect())).collect();
-    let (keep, seen) = (BTreeMap::new(), BTreeMap::new());
-    let context = Context { facts, secrets: &secrets, keep: &keep, seen: &seen, python_index: None };
+    let (keep, seen, certificates) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let context = Context {
+        facts,
+        secrets: &secrets,
+        keep: &keep,
+        seen: &seen,
+        python_index: None,
+        certificates: &certificates,
+        now: jiff::Timestamp::UNIX_EPOCH,
+    };
     compile_document(document, catalog, &context).err().unwrap_or_default()
 }
 
@@ -35,8 +43,8 @@ pub fn compile_document(
     join.files(document);
     join.services(document);
     join.repositories(document);
-    for (name, instance) in &document.instances {
-        join.instance(name, instance, catalog, context);
+    for instance in &document.instances {
+        join.instance(document, instance, catalog, context);
     }
     join.problems.sort();
     if join.problems.is_empty() { Ok(join.wanted.into_values().collect()) } else { Err(join.problems) }
@@ -223,7 +231,13 @@ impl Join {
         }
     }
 
-    fn instance(&mut self, name: &Name, instance: &Instance, catalog: &Catalog, context: &Context<'_>) {
+    fn instance(
+        &mut self,
+        document: &Document,
+        (name, instance): (&Name, &Instance),
+        catalog: &Catalog,
+        context: &Context<'_>,
+    ) {
         if instance.state == InstanceState::Absent {
             return;
         }
@@ -237,7 +251,8 @@ impl Join {
             self.problems.push(CompileProblem::new(&["instances", name.as_str(), "recipe"], reason, Some(hint)));
             return;
         };
-        match compile(name, instance, recipe, context) {
+        let https = Https { names: document.certificate_of(name, instance).names, hsts: document.hsts_of(instance) };
+        match compile(name, instance, recipe, context, &https) {
             Ok(resources) => {
                 let place = place("instances", name);
                 resources.into_iter().for_each(|wanted| self.add(&place, wanted));

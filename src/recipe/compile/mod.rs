@@ -6,6 +6,7 @@
 //! instances share (packages, the web server, `/srv/socle`) is the same for all of them, and
 //! [`compile_document`] joins it.
 
+mod certificate;
 mod document;
 mod layout;
 mod release;
@@ -18,11 +19,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use minijinja::Value;
 
 pub use document::{check_document, compile_document};
+pub use site::CHALLENGES;
 
 use super::template;
 use super::{Recipe, params, placeholder};
+use crate::model::certificate::CertifiedName;
 use crate::model::document::{Instance, InstanceState};
 use crate::model::{Content, Digest, Kind, Name, ResourceId, Secret};
+use crate::resources::certificate::Source as CertificateSource;
 use crate::resources::release::ReleaseId;
 use crate::resources::{AnyDesired, Wanted};
 
@@ -59,6 +63,17 @@ pub struct Context<'a> {
     pub seen: &'a BTreeMap<String, Digest>,
     /// Where pip takes packages from, if not from where it is configured to.
     pub python_index: Option<&'a str>,
+    /// By instance; of one that is missing here, nothing is known.
+    pub certificates: &'a BTreeMap<Name, CertificateFacts>,
+    pub now: jiff::Timestamp,
+}
+
+/// What is known of an instance's certificate before a pass.
+#[derive(Debug, Clone, Default)]
+pub struct CertificateFacts {
+    /// The one that is there was not made here: visitors are led to HTTPS.
+    pub trusted: bool,
+    pub source: CertificateSource,
 }
 
 /// Why a document cannot be compiled, and where in it: `["instances", "blog", "params", "title"]`.
@@ -81,6 +96,14 @@ impl CompileProblem {
     }
 }
 
+/// How an instance is served by HTTPS, as its document says.
+#[derive(Debug, Clone)]
+pub struct Https {
+    pub names: Vec<CertifiedName>,
+    /// Seconds; visitors' browsers are told to come by HTTPS only.
+    pub hsts: Option<u32>,
+}
+
 /// All resources of the instance `name`. Empty if it is not wanted (`state = "absent"`). Problems have
 /// paths below the instance.
 pub fn compile(
@@ -88,11 +111,12 @@ pub fn compile(
     instance: &Instance,
     recipe: &Recipe,
     context: &Context<'_>,
+    https: &Https,
 ) -> Result<Vec<Wanted>, Vec<CompileProblem>> {
     if instance.state == InstanceState::Absent {
         return Ok(Vec::new());
     }
-    let mut build = Build::new(name, instance, recipe, context);
+    let mut build = Build::new(name, instance, recipe, context, https);
     build.platform();
     let spec = build.spec();
     let (Some(spec), true) = (spec, build.problems.is_empty()) else { return Err(build.problems) };
@@ -105,6 +129,7 @@ pub fn compile(
     build.databases();
     build.release(spec);
     build.units(&id);
+    build.certificate();
     build.site();
     build.setup(&id);
     if build.problems.is_empty() {
@@ -126,6 +151,7 @@ struct Build<'a> {
     instance: &'a Instance,
     recipe: &'a Recipe,
     context: &'a Context<'a>,
+    https: &'a Https,
     secrets: BTreeMap<String, Value>,
     /// `{word}` of the recipe.
     words: BTreeMap<String, String>,
@@ -140,14 +166,20 @@ struct Build<'a> {
 }
 
 impl<'a> Build<'a> {
-    fn new(name: &'a Name, instance: &'a Instance, recipe: &'a Recipe, context: &'a Context<'a>) -> Self {
+    fn new(
+        name: &'a Name,
+        instance: &'a Instance,
+        recipe: &'a Recipe,
+        context: &'a Context<'a>,
+        https: &'a Https,
+    ) -> Self {
         let mut problems = Vec::new();
         if name.as_str().len() > NAME_MAX {
             let hint = format!("{NAME_MAX} characters at most, so that `socle-{name}` can be a user");
             problems.push(CompileProblem::new(&[], format!("the name `{name}` is too long"), Some(hint)));
         }
         let params = params::check(&recipe.params, &instance.params, &mut problems);
-        let words = words(name, instance, context.facts);
+        let words = words(name, instance, context);
         let secrets = secrets(name, instance, recipe, context, &mut problems);
         if !recipe.dbs.is_empty() && SERVERS_OWN.contains(&words["db"].as_str()) {
             let reason = format!("`{}` is a database of the server itself", words["db"]);
@@ -158,6 +190,7 @@ impl<'a> Build<'a> {
             instance,
             recipe,
             context,
+            https,
             secrets,
             words,
             params,
@@ -259,7 +292,8 @@ impl<'a> Build<'a> {
     }
 }
 
-fn words(name: &Name, instance: &Instance, facts: &Facts) -> BTreeMap<String, String> {
+fn words(name: &Name, instance: &Instance, context: &Context<'_>) -> BTreeMap<String, String> {
+    let trusted = context.certificates.get(name).is_some_and(|facts| facts.trusted);
     let home = format!("/srv/socle/{name}");
     let version = instance.version.as_str();
     let series = version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
@@ -268,7 +302,9 @@ fn words(name: &Name, instance: &Instance, facts: &Facts) -> BTreeMap<String, St
         ("domain", instance.domain.to_string()),
         ("version", version.to_owned()),
         ("series", series),
-        ("php", facts.php.clone()),
+        ("php", context.facts.php.clone()),
+        // Whoever writes addresses into mails and feeds writes those visitors are led to.
+        ("scheme", if trusted { "https" } else { "http" }.to_owned()),
         ("user", format!("socle-{name}")),
         ("db", database_name(name)),
         ("current", format!("{home}/current")),

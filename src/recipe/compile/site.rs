@@ -6,13 +6,16 @@ use minijinja::Value;
 use super::{Build, id};
 use crate::model::Kind;
 use crate::recipe::schema::{SourceKind, WebKind};
-use crate::resources::{AnyDesired, site};
+use crate::resources::{AnyDesired, certificate, site};
+
+/// Where nginx finds what proves control of a name (RFC 8555, 8.3).
+pub const CHALLENGES: &str = "/run/socle-acme";
 
 impl Build<'_> {
     pub(super) fn site(&mut self) {
         let text = if self.running() { self.served() } else { self.stopped() };
         self.site_text.clone_from(&text);
-        let mut needs = self.wanted(&[Kind::Account, Kind::Directory, Kind::Service]);
+        let mut needs = self.wanted(&[Kind::Account, Kind::Certificate, Kind::Directory, Kind::Service]);
         needs.push(id(Kind::Release, self.name.as_str()));
         // A timer that does not start is no reason to serve nothing.
         needs.retain(|need| {
@@ -67,7 +70,15 @@ impl Build<'_> {
 
     fn frame(&mut self, values: [(&'static str, Value); 5]) -> String {
         let aliases: Value = self.instance.aliases.iter().map(|alias| Value::from(alias.as_str())).collect();
-        let values = self.values(values.into_iter().chain([("aliases", aliases)]));
+        let trusted = self.context.certificates.get(self.name).is_some_and(|known| known.trusted);
+        let values = self.values(values.into_iter().chain([
+            ("aliases", aliases),
+            ("debian", Value::from(self.context.facts.debian)),
+            ("certificate", Value::from(certificate::current(self.name.as_str()))),
+            ("challenges", Value::from(CHALLENGES)),
+            ("trusted", Value::from(trusted)),
+            ("hsts", Value::from(self.https.hsts)),
+        ]));
         self.render_text("site.conf", include_str!("site.conf"), values)
     }
 }

@@ -11,9 +11,9 @@ use crate::recipe::schema::{Exceptions, Owner, ParamKind, Run, Source, SourceKin
 use crate::recipe::{params, template};
 
 /// What every template may use, and what only files and standard inputs may: `secret`.
-const VALUES: [&str; 15] = [
+const VALUES: [&str; 16] = [
     "name", "domain", "version", "series", "php", "user", "db", "home", "current", "data", "config", "recipe", "run",
-    "app", "param",
+    "scheme", "app", "param",
 ];
 
 pub(super) fn check(id: &str, place: &str, recipe: &Recipe, reader: &mut Reader<'_>) {

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 enum ApplySite {
     #[error("cannot change the site's files")]
     Durable(#[from] DurableError),
+    #[error(transparent)]
+    Certificate(#[from] StoreError),
     #[error("cannot change the site's files: `{0}`")]
     Files(PathBuf, #[source] io::Error),
 }
@@ -22,24 +24,34 @@ enum ApplySite {
 pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), ApplyError> {
     let text = match change {
         Change::Publish { text, .. } => Some(text.as_str()),
+        Change::Reload { digest } => return reload(host, name, digest).await,
         Change::Withdraw => None,
     };
     host.web.test(name, text).await.map_err(about_the_site)?;
     let paths = Paths::of(name);
+    // Looked at before the reload: one that comes after this look is loaded by the next pass.
+    let certificate = certificate_of(host, name).map_err(|error| about_files(error.into()))?;
     let before = Before::look(host, &paths).map_err(about_files)?;
     let switched = match change {
         Change::Publish { text, .. } => enable(host, &paths, text),
-        Change::Withdraw => durable::remove(&host.path(&paths.enabled)).map_err(ApplySite::from),
+        _ => durable::remove(&host.path(&paths.enabled)).map_err(ApplySite::from),
     };
     switched.map_err(about_files)?;
     if let Err(error) = host.web.reload().await {
         return Err(take_back(host, &paths, &before, error).await);
     }
     match change {
-        Change::Publish { digest, .. } => mark(host, &paths, digest),
-        Change::Withdraw => forget(host, &paths),
+        Change::Publish { digest, .. } => mark(host, &paths, &mark_of(digest, certificate)),
+        _ => forget(host, &paths),
     }
     .map_err(about_files)
+}
+
+/// The text stays; nginx reads the files it names again.
+async fn reload(host: &Host, name: &str, digest: &Digest) -> Result<(), ApplyError> {
+    let certificate = certificate_of(host, name).map_err(|error| about_files(error.into()))?;
+    host.web.reload().await.map_err(about_the_site)?;
+    mark(host, &Paths::of(name), &mark_of(digest, certificate)).map_err(about_files)
 }
 
 fn enable(host: &Host, paths: &Paths, text: &str) -> Result<(), ApplySite> {
@@ -47,11 +59,11 @@ fn enable(host: &Host, paths: &Paths, text: &str) -> Result<(), ApplySite> {
     Ok(durable::swap_link(Path::new(&paths.available), &host.path(&paths.enabled))?)
 }
 
-fn mark(host: &Host, paths: &Paths, digest: &Digest) -> Result<(), ApplySite> {
+fn mark(host: &Host, paths: &Paths, mark: &str) -> Result<(), ApplySite> {
     let marker = host.path(&paths.marker);
     let directory = marker.parent().unwrap_or(&host.root);
     fs::create_dir_all(directory).map_err(|error| ApplySite::Files(directory.to_owned(), error))?;
-    Ok(durable::swap_link(Path::new(&digest.to_string()), &marker)?)
+    Ok(durable::swap_link(Path::new(mark), &marker)?)
 }
 
 /// The file goes last: while it is there, the site is known to be ours.

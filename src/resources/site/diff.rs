@@ -22,8 +22,13 @@ pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<
     let text = whole(&desired.text);
     let digest = Digest::of(&text);
     let same = observed.text.as_ref() == Some(&text);
-    if same && observed.enabled && observed.loaded == Some(digest.to_string()) {
-        return Diff::IN_SYNC;
+    if same && observed.enabled {
+        if observed.loaded == Some(mark_of(&digest, observed.certificate)) {
+            return Diff::IN_SYNC;
+        }
+        if observed.loaded.as_ref().is_some_and(|mark| mark.starts_with(&format!("{digest}-"))) {
+            return Diff::Changes(vec![(Phase::Switch, Change::Reload { digest })]);
+        }
     }
     let replaces = observed.text.is_some();
     Diff::Changes(vec![(Phase::Switch, Change::Publish { text, digest, replaces })])
@@ -41,7 +46,8 @@ mod tests {
     const TEXT: &str = "# Managed by socle.\nserver {}\n";
 
     fn observed(text: Option<&str>, enabled: bool, loaded: Option<&str>) -> Observed {
-        Observed { text: text.map(str::to_owned), enabled, loaded: loaded.map(|text| Digest::of(text).to_string()) }
+        let loaded = loaded.map(|text| mark_of(&Digest::of(text), Some(3)));
+        Observed { text: text.map(str::to_owned), enabled, loaded, certificate: Some(3) }
     }
 
     fn lines(desired: Option<&str>, observed: &Observed) -> Vec<String> {
@@ -64,6 +70,14 @@ mod tests {
         assert_eq!(lines(Some(TEXT), &observed(Some(TEXT), false, Some(TEXT))), replace);
         assert_eq!(lines(Some(TEXT), &observed(Some(TEXT), true, None)), replace, "written, then interrupted");
         assert_eq!(lines(Some(TEXT), &observed(Some("# Managed by socle.\n"), true, Some(TEXT))), replace);
+    }
+
+    #[test]
+    fn a_new_certificate_is_loaded() {
+        let renewed = Observed { certificate: Some(4), ..observed(Some(TEXT), true, Some(TEXT)) };
+        assert_eq!(lines(Some(TEXT), &renewed), ["Switch: reload nginx with the new certificate"]);
+        let both = Observed { certificate: Some(4), ..observed(Some(TEXT), true, Some("# Managed by socle.\n")) };
+        assert_eq!(lines(Some(TEXT), &both), ["Switch: replace, reload nginx"]);
     }
 
     #[test]

@@ -11,9 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::host::Host;
+use crate::host::certificates::{Store, StoreError};
 use crate::model::Kind;
+use crate::model::Name;
 use crate::model::report::ErrorReport;
-use crate::resources::{ApplyError, Diff};
+use crate::resources::{ApplyError, Diff, certificate};
 use serde::Serialize;
 
 use crate::model::Digest;
@@ -31,11 +33,23 @@ fn ours(text: &str) -> bool {
     text.starts_with(HEADER)
 }
 
+/// What nginx loads for a site: a text, and the generation of the certificate that the text names.
+fn mark_of(text: &Digest, certificate: Option<u64>) -> String {
+    format!("{text}-{}", certificate.unwrap_or_default())
+}
+
+/// The generation of the certificate that is there now.
+fn certificate_of(host: &Host, name: &str) -> Result<Option<u64>, StoreError> {
+    // A site of ours is called like an instance; another has no certificate.
+    let Ok(name) = name.parse::<Name>() else { return Ok(None) };
+    Store::new(&host.path(certificate::STATE)).generation(&name)
+}
+
 /// The places of one site on the server.
 struct Paths {
     available: String,
     enabled: String,
-    /// A link to the digest of the text nginx loaded last; gone after a boot.
+    /// A link to the mark of what nginx loaded last ([`mark_of`]); gone after a boot.
     marker: String,
 }
 
@@ -60,8 +74,10 @@ pub struct Observed {
     pub text: Option<String>,
     /// The link in `sites-enabled` is there and points to our file.
     pub enabled: bool,
-    /// Digest of the text nginx last loaded from us, if it runs since.
+    /// The mark of what nginx last loaded from us, if it runs since.
     pub loaded: Option<String>,
+    /// The generation of its certificate on disk.
+    pub certificate: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -69,6 +85,8 @@ pub struct Observed {
 pub enum Change {
     /// Test the whole configuration with this candidate in it; only then put it in place and reload.
     Publish { text: String, digest: Digest, replaces: bool },
+    /// Only the certificate it names is another one.
+    Reload { digest: Digest },
     /// Take the link away, reload, remove the file.
     Withdraw,
 }
@@ -78,6 +96,7 @@ impl fmt::Display for Change {
         f.write_str(match self {
             Change::Publish { replaces: false, .. } => "publish, reload nginx",
             Change::Publish { replaces: true, .. } => "replace, reload nginx",
+            Change::Reload { .. } => "reload nginx with the new certificate",
             Change::Withdraw => "withdraw, reload nginx",
         })
     }

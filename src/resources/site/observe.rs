@@ -10,6 +10,8 @@ use std::path::Path;
 pub(super) enum LookError {
     #[error("cannot look at `{0}`")]
     Look(String, #[source] io::Error),
+    #[error(transparent)]
+    Certificate(#[from] StoreError),
 }
 
 impl LookError {
@@ -75,7 +77,8 @@ struct OnDisk {
     text: Option<String>,
     enabled: bool,
     marker: Option<String>,
-    /// When the file or its link last changed in any way, Unix microseconds.
+    certificate: Option<u64>,
+    /// When the file, its link or its certificate last changed in any way, Unix microseconds.
     changed_us: u64,
 }
 
@@ -88,14 +91,14 @@ impl OnDisk {
             Err(error) => return Err(LookError::Look(paths.marker, error)),
         };
         let (text, enabled) = (text(host, name)?, enabled(host, name)?);
-        let changed_us = if text.is_some() && enabled { changed_us(host, &paths)? } else { 0 };
-        Ok(Self { text, enabled, marker, changed_us })
+        let changed_us = if text.is_some() && enabled { changed_us(host, &paths, name)? } else { 0 };
+        Ok(Self { text, enabled, marker, certificate: certificate_of(host, name)?, changed_us })
     }
 
     /// Whether only the time of nginx's start tells if it has loaded this.
     fn is_unmarked(&self) -> bool {
-        let digest = self.text.as_ref().map(|text| Digest::of(text).to_string());
-        self.enabled && digest.is_some() && digest != self.marker
+        let mark = self.text.as_ref().map(|text| mark_of(&Digest::of(text), self.certificate));
+        self.enabled && mark.is_some() && mark != self.marker
     }
 
     fn seen_by(self, nginx: &UnitState) -> Observed {
@@ -103,10 +106,10 @@ impl OnDisk {
         let started_with_it = self.is_unmarked() && self.changed_us < nginx.since_us;
         let loaded = match &self.text {
             _ if !RUNNING.contains(&nginx.active.as_str()) => None,
-            Some(text) if started_with_it => Some(Digest::of(text).to_string()),
+            Some(text) if started_with_it => Some(mark_of(&Digest::of(text), self.certificate)),
             _ => self.marker,
         };
-        Observed { text: self.text, enabled: self.enabled, loaded }
+        Observed { text: self.text, enabled: self.enabled, loaded, certificate: self.certificate }
     }
 }
 
@@ -133,11 +136,15 @@ fn enabled(host: &Host, name: &str) -> Result<bool, LookError> {
     }
 }
 
-/// When the file or its link last changed in any way, Unix microseconds.
-fn changed_us(host: &Host, paths: &Paths) -> Result<u64, LookError> {
+/// When the file, its link or its certificate last changed in any way, Unix microseconds.
+fn changed_us(host: &Host, paths: &Paths, name: &str) -> Result<u64, LookError> {
     let mut last = 0;
-    for path in [&paths.available, &paths.enabled] {
-        let seen = fs::symlink_metadata(host.path(path)).map_err(|error| LookError::Look(path.clone(), error))?;
+    for path in [&paths.available, &paths.enabled, &certificate::current(name)] {
+        let seen = match fs::symlink_metadata(host.path(path)) {
+            Ok(seen) => seen,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(LookError::Look(path.clone(), error)),
+        };
         let us = seen.ctime().saturating_mul(1_000_000).saturating_add(seen.ctime_nsec() / 1000);
         last = last.max(u64::try_from(us).unwrap_or_default());
     }

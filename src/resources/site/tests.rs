@@ -145,7 +145,7 @@ async fn published_replaced_withdrawn() {
         server.publish(text).await.unwrap();
         assert_eq!((server.served().as_deref(), server.text().as_deref()), (Some(text), Some(text)));
         let marker = fs::read_link(server.file(&Paths::of("blog").marker)).unwrap();
-        assert_eq!(marker, Path::new(&Digest::of(text).to_string()));
+        assert_eq!(marker, Path::new(&mark_of(&Digest::of(text), None)));
     }
     assert_eq!(Site::list(&server.host).await.unwrap(), ["blog".to_owned()].into());
     for _ in 0..2 {
@@ -202,15 +202,34 @@ async fn only_ours_are_listed() {
 #[tokio::test]
 async fn loaded_is_what_nginx_serves() {
     let mut server = Server::new();
-    let digest = Some(Digest::of(OLD).to_string());
+    let mark = Some(mark_of(&Digest::of(OLD), None));
     assert_eq!(server.look(1).await, Observed::default());
     server.publish(OLD).await.unwrap();
     let seen = server.look(1).await;
-    assert_eq!(seen, Observed { text: Some(OLD.into()), enabled: true, loaded: digest.clone() });
+    assert_eq!(seen, Observed { text: Some(OLD.into()), enabled: true, loaded: mark.clone(), certificate: None });
     assert_eq!(Site::diff("blog", Some(&Desired { text: OLD.into() }), &seen), Diff::IN_SYNC);
     assert_eq!(server.look(0).await.loaded, None, "nginx does not run");
     // After a boot the marker is gone. A start after the last change of the files has read them.
     fs::remove_file(server.file(&Paths::of("blog").marker)).unwrap();
     assert_eq!(server.look(1).await.loaded, None);
-    assert_eq!(server.look(u64::MAX).await.loaded, digest);
+    assert_eq!(server.look(u64::MAX).await.loaded, mark);
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_loaded_by_a_reload() {
+    let mut server = Server::new();
+    let directory = server.file(&certificate::current("blog")).parent().unwrap().to_owned();
+    fs::create_dir_all(&directory).unwrap();
+    for generation in 1..=3 {
+        let _ = fs::remove_file(directory.join("current"));
+        symlink(generation.to_string(), directory.join("current")).unwrap();
+        let seen = server.look(1).await;
+        let Diff::Changes(changes) = Site::diff("blog", Some(&Desired { text: OLD.into() }), &seen) else { panic!() };
+        let [(_, change)] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!(matches!(change, Change::Reload { .. }), generation > 1, "{change}");
+        Site::apply(&server.host, "blog", change).await.unwrap();
+        let seen = server.look(1).await;
+        assert_eq!(seen.loaded, Some(mark_of(&Digest::of(OLD), Some(generation))));
+        assert_eq!(Site::diff("blog", Some(&Desired { text: OLD.into() }), &seen), Diff::IN_SYNC);
+    }
 }

@@ -45,6 +45,9 @@ impl RestStore {
         }
         let client = Client::builder()
             .user_agent(concat!("socle/", env!("CARGO_PKG_VERSION")))
+            // Bytes as they are: another crate has this library ask for packed ones.
+            .no_gzip()
+            .no_deflate()
             .connect_timeout(CONNECT)
             .read_timeout(IDLE)
             .build()

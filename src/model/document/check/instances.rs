@@ -29,6 +29,7 @@ impl Checker<'_> {
         let secrets = self.secrets(key, &written.secrets);
         let source = written.source.as_ref().and_then(|source| self.source(key, source));
         self.limits(&["instances", key], &written.limits);
+        let certificate = self.certificate(key, written.certificate);
         // A domain may move: an absent instance no longer answers at it.
         if written.state != InstanceState::Absent {
             let place = |path: &[&str]| offset_of(self.root, path);
@@ -49,7 +50,10 @@ impl Checker<'_> {
         let state = written.state;
         let (version, domain) = (version?, domain?);
         let recipe = recipe?;
-        Some((name?, Instance { recipe, version, domain, aliases, member, state, params, secrets, limits, source }))
+        Some((
+            name?,
+            Instance { recipe, version, domain, aliases, member, state, params, secrets, limits, source, certificate },
+        ))
     }
 
     fn params(&mut self, key: &str, written: &BTreeMap<String, written::Param>) -> BTreeMap<Name, String> {

@@ -1,5 +1,6 @@
 //! What values must be to each other, and the valid document from the written one.
 
+mod certificates;
 mod instances;
 mod server;
 mod services;
@@ -8,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::DeTable;
 
+use super::certificates::{BUILT_IN, ChallengeKind};
 use super::parse::{Found, Wrong, key_offset_of, offset_of};
 use super::value::Listen;
 use super::{Document, Server, value, written};
@@ -29,16 +31,38 @@ pub(super) struct Checker<'a> {
     listens: Vec<(usize, Listen, String)>,
     units: Vec<(usize, String, String)>,
     users: Vec<(usize, String)>,
+    /// Of `[authorities]` and `[dns]`, right or wrong.
+    authorities: BTreeSet<String>,
+    providers: BTreeSet<String>,
+    challenge_by_default: Option<ChallengeKind>,
 }
 
 impl<'a> Checker<'a> {
     pub fn new(root: &'a DeTable<'a>, cut: BTreeSet<Vec<String>>, found: &'a mut Vec<Found>) -> Self {
-        Self { root, cut, found, domains: Vec::new(), listens: Vec::new(), units: Vec::new(), users: Vec::new() }
+        let keys = |table: &str| {
+            let table = root.get(table).and_then(|table| table.get_ref().as_table());
+            table.into_iter().flat_map(|table| table.keys()).map(|key| key.get_ref().to_string()).collect()
+        };
+        let (mut authorities, providers): (BTreeSet<String>, _) = (keys("authorities"), keys("dns"));
+        authorities.extend(BUILT_IN.map(|(name, _)| name.to_owned()));
+        Self {
+            root,
+            cut,
+            found,
+            domains: Vec::new(),
+            listens: Vec::new(),
+            units: Vec::new(),
+            users: Vec::new(),
+            authorities,
+            providers,
+            challenge_by_default: None,
+        }
     }
 
     /// The document as far as it is valid; it counts only if nothing was found.
     pub fn document(mut self, written: written::Document) -> Document {
         let instance_names: Vec<_> = written.instances.keys().cloned().collect();
+        self.challenge_by_default = written.certificates.challenge;
         let document = Document {
             server: Server {
                 name: self.read(&["server", "name"], written.server.name.as_deref(), value::name),
@@ -51,6 +75,9 @@ impl<'a> Checker<'a> {
             files: self.files(written.files),
             databases: self.databases(written.databases),
             repositories: self.repositories(written.repositories),
+            certificates: self.certificates(written.certificates),
+            authorities: self.acme_authorities(written.authorities),
+            dns: self.dns_providers(written.dns),
         };
         self.each_domain_once();
         self.each_unit_once();

@@ -1,9 +1,11 @@
 //! What one value must be. Each function gives the valid value, or what is wrong and what would be
 //! right.
 
+mod certificate;
 mod path;
 mod service;
 
+pub(super) use certificate::{contact, directory, profile, setting};
 pub(super) use path::{free_path, gecos, line, mode, path, repository, writable_path};
 pub(super) use service::{Listen, calendar, listen, program, system_call, unit, variable};
 

@@ -1,0 +1,273 @@
+//! Certificates from a real authority (pebble), served by a real nginx.
+
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use serde_json::Value;
+
+use crate::machine::{Machine, wait_for};
+
+const DOMAIN: &str = "page.example.org";
+const ALIAS: &str = "www.page.example.org";
+const SOON: Duration = Duration::from_secs(60);
+
+/// An authority in a machine of its own: pebble, which rejects some nonces on purpose, and a name server that sends
+/// every name to one server.
+struct Authority {
+    machine: Machine,
+}
+
+impl Authority {
+    /// All names lead to `server`.
+    fn new(server: &Machine) -> Self {
+        let machine = Machine::blank("base-trixie");
+        for program in ["pebble", "pebble-challtestsrv"] {
+            machine.lab("push", &[&format!("/usr/bin/{program}"), &format!("/usr/bin/{program}")]);
+        }
+        let made = rcgen::generate_simple_self_signed([machine.address()]).unwrap();
+        machine.write("/root/cert.pem", &made.cert.pem());
+        machine.write("/root/key.pem", &made.signing_key.serialize_pem());
+        let config = serde_json::json!({ "pebble": {
+            "listenAddress": "0.0.0.0:14000", "managementListenAddress": "0.0.0.0:15000",
+            "certificate": "/root/cert.pem", "privateKey": "/root/key.pem",
+            "httpPort": 80, "tlsPort": 443, "ocspResponderURL": "", "externalAccountBindingRequired": false,
+        } });
+        machine.write("/root/pebble.json", &config.to_string());
+        let ip = format!("-defaultIPv4={}", server.address());
+        let off = ["-http01=", "-https01=", "-tlsalpn01=", "-defaultIPv6=", "-dns01=:53", "-management=:8055"];
+        let mut names = vec!["systemd-run", "--unit=names", "pebble-challtestsrv", &ip];
+        names.extend(off);
+        machine.run(&names).expect(0);
+        let authority = Self { machine };
+        authority.start();
+        server.write("/etc/resolv.conf", &format!("nameserver {}\n", authority.machine.address()));
+        server.write("/etc/socle/pebble.pem", &made.cert.pem());
+        authority
+    }
+
+    fn start(&self) {
+        let run = [
+            "systemd-run",
+            "--unit=pebble",
+            "--collect",
+            "-E",
+            "PEBBLE_VA_NOSLEEP=1",
+            "-E",
+            "PEBBLE_WFE_NONCEREJECT=10",
+        ];
+        let pebble = ["pebble", "-config=/root/pebble.json", "-dnsserver=127.0.0.1:53"];
+        self.machine.run(&[&run[..], &pebble].concat()).expect(0);
+        wait_for("the authority answers", SOON, || self.ask("/roots/0"));
+    }
+
+    fn stop(&self) {
+        self.machine.run(&["systemctl", "stop", "pebble.service"]).expect(0);
+    }
+
+    /// Something of its management interface.
+    fn ask(&self, path: &str) -> Option<String> {
+        self.machine.run(&["curl", "-sSfk", &format!("https://127.0.0.1:15000{path}")]).ok()
+    }
+
+    /// What browsers would trust, as a file of `server`.
+    fn trusted_by(&self, server: &Machine) {
+        let root = self.ask("/roots/0").unwrap();
+        server.write("/root/trusted.pem", &root);
+    }
+
+    fn document(&self, more: &str) -> String {
+        let address = self.machine.address();
+        format!(
+            "schema = 1\n[authorities.pebble]\ndirectory = \"https://{address}:14000/dir\"\nroots = \"/etc/socle/pebble.pem\"\n\
+             [certificates]\ncontacts = [\"admin@example.org\"]\nauthorities = [\"pebble\"]\n\
+             [instances.page]\nrecipe = \"static\"\nversion = \"1\"\ndomain = \"{DOMAIN}\"\naliases = [\"{ALIAS}\"]\n{more}"
+        )
+    }
+}
+
+fn listed(server: &Machine) -> Value {
+    server.socle(&["agent", "cert", "list", "--json"]).json()[0].clone()
+}
+
+/// The serial number of what a visitor is given, checked against what browsers would trust.
+fn visited(server: &Machine, host: &str, connect: &str) -> String {
+    let connect = format!("{connect}:443");
+    let named = ["-servername", host, "-verify_hostname", host, "-CAfile", "/root/trusted.pem"];
+    let done = server.run(&[&["openssl", "s_client", "-connect", &connect][..], &named].concat());
+    assert!(done.stdout.contains("Verify return code: 0 (ok)"), "{}\n{}", done.stdout, done.stderr);
+    let from = done.stdout.find("-----BEGIN CERTIFICATE-----").unwrap();
+    server.write("/root/visited.pem", &done.stdout[from..]);
+    let serial = server.run(&["openssl", "x509", "-in", "/root/visited.pem", "-noout", "-serial"]).expect(0);
+    serial.trim().to_ascii_lowercase()
+}
+
+fn curl(server: &Machine, url: &str) -> (String, String) {
+    let resolve: Vec<String> =
+        [DOMAIN, ALIAS].iter().flat_map(|name| [80, 443].map(|port| format!("{name}:{port}:127.0.0.1"))).collect();
+    let mut args = vec!["curl", "-sS", "--cacert", "/root/trusted.pem", "-w", "\n%{http_code} %{redirect_url}"];
+    for one in &resolve {
+        args.extend(["--resolve", one]);
+    }
+    args.push(url);
+    let out = server.run(&args).expect(0);
+    let (body, status) = out.rsplit_once('\n').unwrap();
+    (status.to_owned(), body.to_owned())
+}
+
+#[test]
+fn a_site_is_served_by_https_without_anyone_asking() {
+    let server = Machine::new("web-trixie");
+    let authority = Authority::new(&server);
+    server.run(&["systemctl", "enable", "--now", "socle-agent.service"]).expect(0);
+
+    // The authority is away: the site answers all the same, and it is said why it is not trusted.
+    authority.stop();
+    server.write("/root/page.toml", &authority.document("[instances.page.certificate]\nhsts = true\n"));
+    server.socle(&["agent", "apply", "/root/page.toml"]).expect(0);
+    server.write("/srv/socle/page/data/public/index.html", "hello");
+    assert_eq!(server.get(DOMAIN, "/").0, 200);
+    let insecure =
+        server.run(&["curl", "-sSk", "--resolve", &format!("{DOMAIN}:443:127.0.0.1"), &format!("https://{DOMAIN}/")]);
+    assert_eq!(insecure.code, 0, "{}", insecure.stderr);
+    wait_for("the failed order is told", SOON, || {
+        let status = server.socle(&["agent", "status"]).stdout;
+        (status.contains("self-signed") && status.contains("problem")).then_some(())
+    });
+
+    // It is back: asked again, it gives one, and everybody is led to HTTPS.
+    authority.start();
+    authority.trusted_by(&server);
+    let renewed = server.socle(&["agent", "cert", "renew", "page"]);
+    assert_eq!(renewed.code, 0, "{}\n{}", renewed.stdout, renewed.stderr);
+    let standing = listed(&server);
+    assert_eq!((&standing["source"], &standing["authority"]), (&"acme".into(), &"pebble".into()), "{standing}");
+    assert!(
+        standing["not_after"].is_string() && standing["next"].is_string() && standing["served"].is_null(),
+        "{standing}"
+    );
+    let first = visited(&server, DOMAIN, "127.0.0.1");
+    assert_eq!(visited(&server, ALIAS, "[::1]"), first, "IPv6 too, and the alias");
+    let https = format!("https://{DOMAIN}/");
+    assert_eq!(curl(&server, &https).0, "200 ");
+    assert_eq!(curl(&server, &format!("http://{DOMAIN}/a?b")).0, format!("301 https://{DOMAIN}/a?b"));
+    assert_eq!(curl(&server, &format!("http://{ALIAS}/a")).0, format!("301 https://{DOMAIN}/a"));
+    assert_eq!(curl(&server, &format!("https://{ALIAS}/a")).0, format!("301 https://{DOMAIN}/a"));
+    let head = server.run(&[
+        "curl",
+        "-sSI",
+        "--cacert",
+        "/root/trusted.pem",
+        "--resolve",
+        &format!("{DOMAIN}:443:127.0.0.1"),
+        &https,
+    ]);
+    assert!(
+        head.stdout.to_ascii_lowercase().contains("strict-transport-security: max-age=31536000"),
+        "{}",
+        head.stdout
+    );
+    let old = server.run(&["openssl", "s_client", "-connect", "127.0.0.1:443", "-servername", DOMAIN, "-tls1_1"]);
+    assert_ne!(old.code, 0, "TLS 1.1 is refused");
+
+    // The key is nobody else's to read, and in no journal and no report.
+    let key = "/var/lib/socle/tls/page/current/privkey.pem";
+    assert_eq!(server.run(&["stat", "-Lc", "%a %U", key]).expect(0).trim(), "600 root");
+    // By a file: as an argument it would be in the journal.
+    let line = server.read(key).lines().nth(1).unwrap().to_owned();
+    server.write("/root/line", &line);
+    let report = "/var/lib/socle/report.json";
+    let leaked = server.run(&["grep", "-rlFf", "/root/line", "/var/log", "/run", report]);
+    // 1: looked everywhere and found nothing; 2 would be "could not look".
+    assert_eq!((leaked.code, leaked.stdout.as_str()), (1, ""), "{}", leaked.stderr);
+
+    // The authority forgot everything: the account is made anew, and the next certificate comes.
+    authority.stop();
+    authority.start();
+    authority.trusted_by(&server);
+    server.socle(&["agent", "cert", "renew", "page"]).expect(0);
+    let second = visited(&server, DOMAIN, "127.0.0.1");
+    assert_ne!(first, second);
+    let shown = server.socle(&["agent", "cert", "show", "page", "--json"]).json();
+    assert!(second.ends_with(&shown["present"]["serial"].as_str().unwrap().replace(':', "")), "{second} {shown}");
+
+    // Revoked: the authority knows, and another one is in place.
+    let serial = second.rsplit('=').next().unwrap().to_owned();
+    server.socle(&["agent", "cert", "revoke", "page"]).expect(3);
+    server.socle(&["agent", "cert", "revoke", "page", "--yes"]).expect(0);
+    let status = authority.ask(&format!("/cert-status-by-serial/{serial}")).unwrap();
+    assert!(status.contains("Revoked"), "{status}");
+    assert_ne!(visited(&server, DOMAIN, "127.0.0.1"), second);
+
+    // A check orders nothing unless asked; an order for practice leaves nothing behind.
+    let before = server.run(&["ls", "/var/lib/socle/tls/page"]).stdout;
+    server.socle(&["agent", "cert", "check", "page"]).expect(0);
+    server.socle(&["agent", "cert", "check", "page", "--order", "--authority", "pebble"]).expect(0);
+    assert_eq!(server.run(&["ls", "/var/lib/socle/tls/page"]).stdout, before);
+    server.socle(&["agent", "cert", "roll-key", "pebble"]).expect(0);
+    server.socle(&["agent", "cert", "renew", "page"]).expect(0);
+
+    // It stays after a boot, without anything to be done.
+    server.shut_down();
+    server.up();
+    wait_for("the site answers after a boot", SOON, || server.run(&["curl", "-sSfk", "https://127.0.0.1/"]).ok());
+    visited(&server, DOMAIN, "127.0.0.1");
+    assert!(server.socle(&["agent", "apply"]).expect(0).contains("nothing to do"));
+}
+
+/// An authority of somebody's own, and its certificate.
+fn authority() -> (Issuer<'static, KeyPair>, String) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "Our own authority");
+    let key = KeyPair::generate().unwrap();
+    let root = params.self_signed(&key).unwrap().pem();
+    (Issuer::new(params, key), root)
+}
+
+/// A chain and a key for `names`.
+fn issued(authority: &Issuer<'_, KeyPair>, names: &[&str]) -> (String, String) {
+    let params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    (params.signed_by(&key, authority).unwrap().pem(), key.serialize_pem())
+}
+
+#[test]
+fn one_that_is_brought_is_watched() {
+    let server = Machine::new("web-trixie");
+    let (authority, root) = authority();
+    server.write("/root/trusted.pem", &root);
+    let bring = |names: &[&str]| {
+        let (chain, key) = issued(&authority, names);
+        server.write("/etc/ssl/page.pem", &chain);
+        server.write("/etc/ssl/private/page.key", &key);
+        server.run(&["chmod", "0600", "/etc/ssl/private/page.key"]).expect(0);
+    };
+    let document = format!(
+        "schema = 1\n[instances.page]\nrecipe = \"static\"\nversion = \"1\"\ndomain = \"{DOMAIN}\"\n\
+         [instances.page.certificate]\nsource = \"files\"\nchain = \"/etc/ssl/page.pem\"\nkey = \"/etc/ssl/private/page.key\"\n"
+    );
+    server.write("/root/page.toml", &document);
+    let missing = server.socle(&["agent", "apply", "/root/page.toml"]);
+    assert_eq!(missing.code, 2);
+    assert!(missing.stderr.contains("there is no file `/etc/ssl/page.pem`"), "{}", missing.stderr);
+    bring(&["other.example.org"]);
+    let other = server.socle(&["agent", "apply", "/root/page.toml"]);
+    assert_eq!(other.code, 2);
+    assert!(other.stderr.contains(&format!("the certificate is not for `{DOMAIN}`")), "{}", other.stderr);
+
+    server.run(&["systemctl", "enable", "--now", "socle-agent.service"]).expect(0);
+    bring(&[DOMAIN]);
+    server.socle(&["agent", "apply", "/root/page.toml"]).expect(0);
+    let first = visited(&server, DOMAIN, "127.0.0.1");
+    // Replaced by whoever brings it: seen within a minute.
+    bring(&[DOMAIN]);
+    let second = wait_for("the replaced certificate is served", Duration::from_secs(90), || {
+        Some(visited(&server, DOMAIN, "127.0.0.1")).filter(|second| *second != first)
+    });
+    // One that does not fit is told, and the one before stays.
+    server.write("/etc/ssl/private/page.key", "no key");
+    let failed = server.socle(&["agent", "apply"]);
+    assert_eq!(failed.code, 3, "{}", failed.stdout);
+    assert!(failed.stdout.contains("the private key cannot be read"), "{}", failed.stdout);
+    assert_eq!(visited(&server, DOMAIN, "127.0.0.1"), second);
+}
