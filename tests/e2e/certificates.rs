@@ -53,7 +53,7 @@ impl Authority {
             "-E",
             "PEBBLE_VA_NOSLEEP=1",
             "-E",
-            "PEBBLE_WFE_NONCEREJECT=10",
+            "PEBBLE_WFE_NONCEREJECT=5",
         ];
         let pebble = ["pebble", "-config=/root/pebble.json", "-dnsserver=127.0.0.1:53"];
         self.machine.run(&[&run[..], &pebble].concat()).expect(0);
