@@ -86,7 +86,7 @@ impl Following {
         for (server, mark) in push.marks {
             self.waiting.insert(server, Waiting { mark, accepted: false, gone: None });
         }
-        self.look(true).await?;
+        self.look(&mut heard, true).await?;
         let patience = self.app.patience;
         let end = Instant::now() + patience.watched;
         let mut tick = tokio::time::interval(patience.look_every);
@@ -96,11 +96,11 @@ impl Following {
             tokio::select! {
                 news = heard.recv() => match news {
                     Ok(news) => self.hear(news).await?,
-                    Err(broadcast::error::RecvError::Lagged(_)) => self.look(false).await?,
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.look(&mut heard, false).await?,
                     Err(broadcast::error::RecvError::Closed) => break,
                 },
                 _ = tick.tick() => {
-                    self.look(false).await?;
+                    self.look(&mut heard, false).await?;
                     self.give_up_the_gone().await?;
                 }
                 () = tokio::time::sleep_until(end) => break,
@@ -167,12 +167,22 @@ impl Following {
 
     /// What the store knows of those who are waited for: all of them at `first`, and when news were missed; else
     /// what other controllers hold.
-    async fn look(&mut self, first: bool) -> Result<(), NobodyWatches> {
+    async fn look(&mut self, heard: &mut broadcast::Receiver<News>, first: bool) -> Result<(), NobodyWatches> {
         for name in self.waiting.keys().cloned().collect::<Vec<_>>() {
+            if !self.waiting.contains_key(&name) {
+                // Settled by what was heard meanwhile.
+                continue;
+            }
+            let found = self.look_up(&name).await;
+            // What was told before it was stored is told before it is seen: the end does not overtake the progress.
+            while let Ok(news) = heard.try_recv() {
+                self.hear(news).await?;
+            }
             let here = self.app.controller.hub.is_connected(&name);
-            match self.look_up(&name).await {
+            match found {
                 Ok(Some((server, report))) => self.seen(name, here, first, server, report).await?,
-                Ok(None) => self.settle(name, Outcome::Gone).await?,
+                Ok(None) if self.waiting.contains_key(&name) => self.settle(name, Outcome::Gone).await?,
+                Ok(None) => {}
                 // It may answer the next time; what is known stays known.
                 Err(error) => tracing::warn!("{}", crate::model::report::ErrorReport::of("store", &error, None)),
             }
@@ -183,7 +193,10 @@ impl Following {
     async fn look_up(&self, name: &Name) -> Result<Option<(Server, Option<Report>)>, StoreError> {
         let store = &self.app.controller.store;
         let Some(server) = store.server(name).await? else { return Ok(None) };
-        let report = store.report(name).await?.and_then(|stored| serde_json::from_str(&stored.json).ok());
+        let report = store.report(name).await?.and_then(|stored| {
+            let read = serde_json::from_str(&stored.json);
+            read.inspect_err(|error| tracing::error!(server = %name, "the stored report cannot be read: {error}")).ok()
+        });
         Ok(Some((server, report)))
     }
 

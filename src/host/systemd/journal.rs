@@ -161,7 +161,8 @@ mod tests {
         let head = r#""__CURSOR":"c","__REALTIME_TIMESTAMP":"7""#;
         let own = format!(r#"{{{head},"MESSAGE":[119,27,91],"_SYSTEMD_UNIT":"a.service","_UID":"998"}}"#);
         assert_eq!(said(&own), Some(("w\\u{1b}[".to_owned(), true)));
-        let about = format!(r#"{{{head},"MESSAGE":"it ended","_SYSTEMD_UNIT":"init.scope","UNIT":"a.service","_UID":"0"}}"#);
+        let about =
+            format!(r#"{{{head},"MESSAGE":"it ended","_SYSTEMD_UNIT":"init.scope","UNIT":"a.service","_UID":"0"}}"#);
         assert_eq!(said(&about), Some(("it ended".to_owned(), false)));
         assert_eq!(said(&about.replace(r#""_UID":"0""#, r#""_UID":"1000""#)), None, "anybody may write of a unit");
         assert_eq!(said(&own.replace("a.service", "b.service")), None);
