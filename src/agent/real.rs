@@ -18,6 +18,7 @@ use crate::host::dns::{ProviderDns, Resolver};
 use crate::host::fetch::HttpFetch;
 use crate::host::nginx::Nginx;
 use crate::host::probe::LocalProbe;
+use crate::host::reach;
 use crate::host::sql::Sql;
 use crate::host::systemd::Systemd;
 use crate::host::tasks::UnitTasks;
@@ -103,12 +104,7 @@ fn keeper_at(agent: &Agent, state: &Path) -> Keeper {
     let parts = Parts {
         authorities: Arc::new(AcmeAuthorities { state: state.to_owned(), patience: Default::default() }),
         dns: Arc::new(ProviderDns::new(Resolver::system())),
-        check: Arc::new(Probing {
-            resolver: Resolver::system(),
-            challenges: challenges.clone(),
-            port: 80,
-            random: agent.random,
-        }),
+        check: Arc::new(Probing::new(Resolver::system(), challenges.clone(), Arc::new(reach::own_addresses), 80)),
         watch: Arc::new(Journal),
         now: Arc::new(agent.now),
         random: Arc::new(move || {

@@ -20,6 +20,7 @@ pub mod nginx;
 pub mod ports;
 pub mod probe;
 pub mod process;
+pub mod reach;
 pub mod served;
 pub mod sql;
 pub mod systemd;

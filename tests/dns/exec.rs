@@ -7,8 +7,8 @@ use socle::host::Dns;
 use socle::host::dns::ProviderDns;
 use socle::model::Domain;
 
-use crate::bind::Servers;
 use crate::provider;
+use crate::servers::Servers;
 
 #[tokio::test]
 async fn it_is_told_by_arguments_and_its_secrets_by_the_environment() {

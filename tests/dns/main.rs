@@ -3,8 +3,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test runs programs and writes files")]
 
 mod bind;
+mod check;
 mod exec;
 mod ovh;
+mod servers;
 mod updates;
 
 use std::collections::BTreeMap;

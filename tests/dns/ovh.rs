@@ -12,8 +12,8 @@ use socle::host::Dns;
 use socle::host::dns::ProviderDns;
 use socle::model::Domain;
 
-use crate::bind::Servers;
 use crate::provider;
+use crate::servers::Servers;
 
 const SECRETS: [(&str, &str); 3] = [
     ("application_key", "7kbG7Bk7S9Nt7ZSV"),

@@ -9,8 +9,8 @@ use socle::host::dns::{ProviderDns, Resolver};
 use socle::model::Domain;
 use socle::model::certificate::Provider;
 
-use crate::bind::{KEY, KEY_NAME, Servers};
 use crate::provider;
+use crate::servers::{KEY, KEY_NAME, Servers};
 
 const SOON: Duration = Duration::from_secs(30);
 

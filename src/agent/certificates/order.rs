@@ -6,6 +6,7 @@
 //! the order itself is asked of the authority, never remembered. Nothing is put in place that was not checked.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -14,12 +15,21 @@ use super::attempt::Attempt;
 use super::error::AttemptError;
 use super::record::{InProgress, Published};
 use super::watch::Act;
-use crate::durable;
+use crate::durable::{self, DurableError};
 use crate::host::authority::{
     Authority, AuthorityError, Authorization, AuthorizationStatus, ChallengeKind, NewOrder, Order, OrderStatus, Refusal,
 };
 use crate::host::certificates::{Bundle, ChainProblem, chain, key};
 use crate::model::certificate::{Challenge, Meta, Origin};
+
+/// A file of HTTP-01, where the web server reads it.
+pub(super) fn write_proof(directory: &Path, token: &str, value: &str) -> Result<(), DurableError> {
+    let made = std::fs::create_dir_all(directory);
+    // Whatever the umask: the web server reads there.
+    let made = made.and_then(|()| std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)));
+    made.map_err(|error| DurableError::Write(directory.to_owned(), error))?;
+    durable::write(&directory.join(token), value.as_bytes(), 0o644)
+}
 
 /// What was put in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,16 +157,8 @@ impl Attempt<'_> {
         let Some(proof) = &one.proof else { return Ok(()) };
         let domain = || one.domain.clone();
         match &self.acme.challenge {
-            Challenge::Http01 => {
-                let (directory, path) = (&self.run.parts.challenges, self.run.parts.challenges.join(&proof.token));
-                let readable = std::fs::Permissions::from_mode(0o755);
-                let made = std::fs::create_dir_all(directory);
-                // Whatever the umask: the web server reads there.
-                let made = made.and_then(|()| std::fs::set_permissions(directory, readable));
-                let made = made.map_err(|error| durable::DurableError::Write(directory.clone(), error));
-                made.and_then(|()| durable::write(&path, proof.value.as_bytes(), 0o644))
-                    .map_err(|source| AttemptError::Write { domain: domain(), source })
-            }
+            Challenge::Http01 => write_proof(&self.run.parts.challenges, &proof.token, &proof.value)
+                .map_err(|source| AttemptError::Write { domain: domain(), source }),
             Challenge::Dns01 { provider } => {
                 let described = self.run.settings.providers.get(provider);
                 let described = described.ok_or_else(|| AttemptError::UnknownProvider(provider.clone()))?;

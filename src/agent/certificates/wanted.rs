@@ -102,8 +102,8 @@ impl Agent {
             problems.push(problem(&[section], fault.to_string(), fault.hint));
         }
         for (name, provider) in &settings.providers {
-            if let Err(error) = dns::settings::check(provider) {
-                problems.push(problem(&["dns", name.as_str()], error.to_string(), None));
+            for reason in dns::settings::problems(provider) {
+                problems.push(problem(&["dns", name.as_str()], reason, None));
             }
         }
         problems

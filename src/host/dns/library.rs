@@ -147,6 +147,11 @@ pub(super) async fn apply(
         let says = quoted(&error.to_string(), secrets);
         let provider = provider.to_owned();
         match error {
+            // An answer that the server does not sign (RFC 8945, 5.3.2): it does not know the key, or another one.
+            Error::Client(_) | Error::Protocol(_) if says.contains("truncated HMACs with TSIG") => {
+                let says = "the server does not accept the key (TSIG)".to_owned();
+                DnsError::Refused { provider, act, name, zone, says }
+            }
             // The library tells the failed connection and the provider's refusal apart by words only.
             Error::Client(_) | Error::Protocol(_) => DnsError::NotReached { provider, act, name, says },
             Error::Api(text) if text.starts_with("Failed to send") || text.starts_with("Failed to read") => {

@@ -46,27 +46,26 @@ pub async fn await_everywhere(
     within: Duration,
 ) -> Result<(), DnsError> {
     let end = Instant::now() + within;
-    let mut open = resolver.authoritative(name).await?;
-    let silent = |server: &NameServer| Lag {
-        server: server.name.clone(),
-        why: Why::Silent(format!("not asked to the end within {} s", within.as_secs())),
-    };
-    let mut lags: Vec<Lag> = open.iter().map(silent).collect();
+    let servers = resolver.authoritative(name).await?;
+    let lags = join_all(servers.iter().map(|server| until(resolver, server, name, value, end))).await;
+    let lags: Vec<_> = lags.into_iter().flatten().collect();
+    if lags.is_empty() { Ok(()) } else { Err(DnsError::NotEverywhere { waited_s: within.as_secs(), lags }) }
+}
+
+/// `None`: it has the value. Each server for itself: one that is silent tells nothing of the others.
+async fn until(resolver: &Resolver, server: &NameServer, name: &RecordName, value: &str, end: Instant) -> Option<Lag> {
+    let mut lag = Lag { server: server.name.clone(), why: Why::Silent("no answer in time".to_owned()) };
     loop {
-        let round = join_all(open.iter().map(|server| ask(resolver, server, name, value)));
-        let Ok(answers) = timeout_at(end, round).await else { break };
-        let (still, said): (Vec<_>, Vec<_>) =
-            open.into_iter().zip(answers).filter_map(|(server, lag)| lag.map(|lag| (server, lag))).unzip();
-        (open, lags) = (still, said);
-        if open.is_empty() {
-            return Ok(());
+        match timeout_at(end, ask(resolver, server, name, value)).await {
+            Ok(None) => return None,
+            Ok(Some(seen)) => lag = seen,
+            Err(_) => return Some(lag),
         }
         if Instant::now() + BETWEEN >= end {
-            break;
+            return Some(lag);
         }
         sleep(BETWEEN).await;
     }
-    Err(DnsError::NotEverywhere { waited_s: within.as_secs(), lags })
 }
 
 /// `None`: every address that answers has the value, and one does. An address that is not reached from here says

@@ -13,6 +13,9 @@ use super::{Place, library};
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 53;
 
+/// The library's own type is not `Copy`.
+pub(super) type Algorithm = fn() -> TsigAlgorithm;
+
 pub struct Server {
     /// Host name or address, with a port or without.
     pub(super) server: String,
@@ -21,8 +24,6 @@ pub struct Server {
     pub(super) algorithm: Algorithm,
     pub(super) zone: Option<super::RecordName>,
 }
-
-type Algorithm = fn() -> TsigAlgorithm;
 
 /// By their names in RFC 8945, 6; what is broken or needs a ticket is left out.
 pub(super) const ALGORITHMS: &[(&str, Algorithm)] = &[

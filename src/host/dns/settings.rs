@@ -45,6 +45,15 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
     ["exec", "ovh", "rfc2136"].into_iter().chain(library::KINDS.iter().map(|kind| kind.name))
 }
 
+/// All that is wrong with a provider's kind, settings, secrets and command. Empty: it can be used.
+pub fn problems(provider: &Provider) -> Vec<String> {
+    match check(provider) {
+        Ok(_) => Vec::new(),
+        Err(DnsError::Settings(problems)) => problems,
+        Err(other) => vec![other.to_string()],
+    }
+}
+
 /// Speaks to nobody.
 pub fn check(provider: &Provider) -> Result<Checked, DnsError> {
     let mut reader = Reader { provider, known: BTreeSet::new(), secrets: BTreeSet::new(), problems: Vec::new() };
@@ -53,7 +62,7 @@ pub fn check(provider: &Provider) -> Result<Checked, DnsError> {
         "ovh" => ovh(&mut reader).map(Checked::Ovh),
         "exec" => exec(&mut reader).map(Checked::Exec),
         other => match library::KINDS.iter().find(|kind| kind.name == other) {
-            Some(kind) => library(&mut reader, kind)?.map(Box::new).map(Checked::Library),
+            Some(kind) => library(&mut reader, kind)?.map(|account| Checked::Library(Box::new(account))),
             None => {
                 let known: Vec<_> = kinds().collect();
                 let says = format!("`{other}` is not a provider: one of {}", known.join(", "));

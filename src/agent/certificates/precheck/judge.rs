@@ -105,14 +105,18 @@ enum Verdict {
 fn wrong(address: IpAddr, answer: &Answer, own: &BTreeSet<IpAddr>) -> Verdict {
     let record = if address.is_ipv4() { "A" } else { "AAAA" };
     let ours = own.contains(&address);
-    let here: Vec<_> = own.iter().filter(|own| own.is_ipv4() == address.is_ipv4() && global(own)).collect();
+    let comparable = own.iter().any(|own| own.is_ipv4() == address.is_ipv4() && scope(own) == scope(&address));
     let elsewhere = || {
-        let here: Vec<_> = here.iter().map(ToString::to_string).collect();
+        let of = |wanted| own.iter().filter(move |own| own.is_ipv4() == address.is_ipv4() && scope(own) == wanted);
+        let mut here: Vec<_> = of(Scope::World).map(ToString::to_string).collect();
+        if here.is_empty() && scope(&address) == Scope::Site {
+            here = of(Scope::Site).map(ToString::to_string).collect();
+        }
         let hint = match here.is_empty() {
             true => format!("remove the {record} record for {address}, or make it lead here"),
             false => format!("change the {record} record from {address} to {}", here.join(" or ")),
         };
-        (format!("leads to {address}, which is not this server"), hint)
+        Verdict::Wrong(format!("leads to {address}, which is not this server"), hint)
     };
     match answer {
         Answer::Ours => Verdict::Fine,
@@ -124,30 +128,40 @@ fn wrong(address: IpAddr, answer: &Answer, own: &BTreeSet<IpAddr>) -> Verdict {
             format!("leads here ({address}), but port 80 does not answer: {why}"),
             "systemctl status nginx".to_owned(),
         ),
-        Answer::Other(_) => {
-            let (what, hint) = elsewhere();
-            Verdict::Wrong(what, hint)
-        }
-        // Its family has public addresses here, and this is none of them.
-        Answer::Nobody(_) if !here.is_empty() => {
-            let (what, hint) = elsewhere();
-            Verdict::Wrong(what, hint)
-        }
+        Answer::Other(status) if !comparable && address.is_ipv4() => Verdict::Unknown(format!(
+            "answers at {address} with status {status}, which may be what translates our addresses"
+        )),
+        // IPv6 is not translated: an address that is not here is elsewhere.
+        Answer::Other(_) => elsewhere(),
+        Answer::Nobody(_) if comparable => elsewhere(),
         // Behind a translation that does not lead back in, or without this family here.
         Answer::Nobody(why) => Verdict::Unknown(format!("could not be asked at {address}: {why}")),
     }
 }
 
-/// Whether the world can reach it, as far as the address itself says.
-fn global(address: &IpAddr) -> bool {
-    match address {
+/// How far an address reaches. Two of one scope can be compared; between scopes somebody translates.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Machine,
+    Link,
+    Site,
+    World,
+}
+
+fn scope(address: &IpAddr) -> Scope {
+    let (machine, link, site) = match address {
         IpAddr::V4(v4) => {
+            // RFC 6598: between a provider and its customers.
             let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || shared)
+            (v4.is_loopback() || v4.is_unspecified(), v4.is_link_local(), v4.is_private() || shared)
         }
-        IpAddr::V6(v6) => {
-            !(v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local())
-        }
+        IpAddr::V6(v6) => (v6.is_loopback() || v6.is_unspecified(), v6.is_unicast_link_local(), v6.is_unique_local()),
+    };
+    match (machine, link, site) {
+        (true, _, _) => Scope::Machine,
+        (_, true, _) => Scope::Link,
+        (_, _, true) => Scope::Site,
+        _ => Scope::World,
     }
 }
 
@@ -165,7 +179,11 @@ mod tests {
         (&["10.0.0.1"], &[("192.0.2.1", "ours")], &[], 0),
         (&["10.0.0.1"], &[("192.0.2.1", "nobody")], &[], 1),
         (&["100.64.0.1"], &[("192.0.2.1", "nobody")], &[], 1),
-        (&["10.0.0.1"], &[("192.0.2.1", "404")], &["which is not this server"], 0),
+        // The box that translates may answer itself.
+        (&["10.0.0.1"], &[("192.0.2.1", "200")], &[], 1),
+        // Nothing is translated within one network.
+        (&["127.0.0.1", "10.0.0.1"], &[("10.0.0.9", "nobody")], &["leads to 10.0.0.9"], 0),
+        (&["127.0.0.1", "10.0.0.1"], &[("10.0.0.1", "404")], &["status 404"], 0),
         (&["192.0.2.1"], &[("192.0.2.9", "404")], &["leads to 192.0.2.9, which is not this server"], 0),
         (&["192.0.2.1"], &[("192.0.2.9", "nobody")], &["leads to 192.0.2.9, which is not this server"], 0),
         (&["192.0.2.1"], &[("192.0.2.1", "404")], &["the proof is not served: status 404"], 0),
