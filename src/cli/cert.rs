@@ -19,7 +19,7 @@ use crate::agent::door::{self, Line, Reply};
 use crate::agent::reconcile::{Agent, AgentError};
 use crate::agent::{Ledger, real};
 use crate::model::Name;
-use crate::model::certificate::{Alert, KeyType, Origin, Settings, Source, Standing};
+use crate::model::certificate::{KeyType, Origin, Settings, Source, Standing};
 use crate::model::document::Document;
 use crate::model::report::ErrorReport;
 
@@ -148,13 +148,7 @@ pub(super) fn lines(out: &mut String, standing: &Standing) -> std::fmt::Result {
         writeln!(out, "  {WARN}not in it{WARN:#}: {}", missing.join(", "))?;
     }
     if let Some(alert) = standing.alert {
-        let word = match alert {
-            Alert::Half => "its renewal is overdue",
-            Alert::Third => "its renewal is long overdue",
-            Alert::Fifth => "it ends soon and could not be renewed",
-            Alert::Expired => "it has expired",
-        };
-        writeln!(out, "  {BAD}problem{BAD:#} {word}")?;
+        writeln!(out, "  {BAD}problem{BAD:#} {}", alert.words())?;
     }
     for error in standing.last_error.iter().chain(&standing.served) {
         writeln!(out, "  {BAD}problem{BAD:#} {error}")?;

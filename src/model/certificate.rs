@@ -242,6 +242,17 @@ pub enum Alert {
     Expired,
 }
 
+impl Alert {
+    pub fn words(self) -> &'static str {
+        match self {
+            Alert::Half => "its renewal is overdue",
+            Alert::Third => "its renewal is long overdue",
+            Alert::Fifth => "it ends soon and could not be renewed",
+            Alert::Expired => "it has expired",
+        }
+    }
+}
+
 /// How a certificate stands, for `status` and the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Standing {

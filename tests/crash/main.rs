@@ -260,7 +260,7 @@ fn upgrade_on_a_full_disk() {
 
 #[test]
 fn installation_with_power_cuts() {
-    power_cuts(installation(), if full() { 100 } else { 10 });
+    power_cuts(installation(), if full() { 100 } else { 20 });
 }
 
 #[test]

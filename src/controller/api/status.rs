@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::types::FailedLine;
-use crate::model::Digest;
+use crate::model::certificate;
 use crate::model::fleet::{Mark, Origin, Position};
 use crate::model::report::{ErrorReport, Report, Status};
+use crate::model::{Digest, Kind, ResourceId};
 
 /// How a server stands towards what is wanted of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -140,14 +141,28 @@ fn brought_about(position: &Position, report: &LastReport) -> Standing {
 pub fn failed(report: &Report) -> Vec<FailedLine> {
     let mut bad: Vec<_> = report.lines.iter().filter(|line| line.status.is_bad()).collect();
     bad.sort_by_key(|line| matches!(line.status, Status::Blocked { .. } | Status::Pending { .. }));
-    bad.into_iter()
-        .map(|line| FailedLine {
-            resource: line.resource.clone(),
-            instance: line.owner.clone(),
-            what: line.status.to_string(),
-            hint: error_of(&line.status).and_then(|error| error.hint.clone()),
-        })
-        .collect()
+    let lines = bad.into_iter().map(|line| FailedLine {
+        resource: line.resource.clone(),
+        instance: line.owner.clone(),
+        what: line.status.to_string(),
+        hint: error_of(&line.status).and_then(|error| error.hint.clone()),
+    });
+    lines.chain(report.certificates.iter().filter_map(certificate)).collect()
+}
+
+/// Of a certificate that somebody must look after. That one could not be ordered yet is no failed pass.
+fn certificate(standing: &certificate::Standing) -> Option<FailedLine> {
+    let error = standing.last_error.as_ref().or(standing.served.as_ref());
+    let what = match (standing.alert, error) {
+        (Some(alert), Some(error)) => format!("{}: {error}", alert.words()),
+        (Some(alert), None) => alert.words().to_owned(),
+        (None, Some(error)) => error.to_string(),
+        (None, None) => return None,
+    };
+    let name = standing.name.to_string();
+    let hint = error.and_then(|error| error.hint.clone());
+    let hint = hint.or_else(|| Some(format!("on the server: socle agent cert check {name}")));
+    Some(FailedLine { resource: ResourceId::new(Kind::Certificate, name.as_str()), instance: Some(name), what, hint })
 }
 
 fn error_of(status: &Status) -> Option<&ErrorReport> {
@@ -180,6 +195,37 @@ mod tests {
             certificates: Vec::new(),
             duration_ms: 1,
         }
+    }
+
+    #[test]
+    fn a_certificate_somebody_must_look_after_is_told() {
+        let standing = |alert, error: Option<&str>| certificate::Standing {
+            name: "blog".parse().unwrap(),
+            names: Vec::new(),
+            source: None,
+            authority: None,
+            not_after: None,
+            next: None,
+            missing: Vec::new(),
+            last_error: error.map(|text| ErrorReport {
+                code: "x".into(),
+                message: text.into(),
+                causes: Vec::new(),
+                hint: None,
+            }),
+            alert,
+            order: None,
+            served: None,
+        };
+        let certificates = vec![
+            standing(None, None),
+            standing(None, Some("the authority is away")),
+            standing(Some(certificate::Alert::Fifth), Some("the authority is away")),
+        ];
+        let told = failed(&Report { certificates, ..report(1, true) });
+        let whats: Vec<&str> = told.iter().map(|line| line.what.as_str()).collect();
+        assert_eq!(whats, ["the authority is away", "it ends soon and could not be renewed: the authority is away"]);
+        assert!(told[0].hint.as_ref().unwrap().contains("socle agent cert check blog"));
     }
 
     #[test]

@@ -50,8 +50,32 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
 /// The text stays; nginx reads the files it names again.
 async fn reload(host: &Host, name: &str, digest: &Digest) -> Result<(), ApplyError> {
     let certificate = certificate_of(host, name).map_err(|error| about_files(error.into()))?;
-    host.web.reload().await.map_err(about_the_site)?;
+    if !reloaded_since(host, &host.path(&certificate::current(name))).map_err(about_files)? {
+        let before = host.path(RELOADING);
+        fs::write(&before, "").map_err(|error| about_files(ApplySite::Files(before.clone(), error)))?;
+        host.web.reload().await.map_err(about_the_site)?;
+        let reloaded = host.path(RELOADED);
+        fs::rename(&before, &reloaded).map_err(|error| about_files(ApplySite::Files(reloaded, error)))?;
+    }
     mark(host, &Paths::of(name), &mark_of(digest, certificate)).map_err(about_files)
+}
+
+/// Whether a reload of ours began after the file's last change: then nginx has read it. Of a hundred certificates
+/// that come at once, the first loads them all.
+fn reloaded_since(host: &Host, file: &Path) -> Result<bool, ApplySite> {
+    use std::os::unix::fs::MetadataExt;
+    let changed = |path: &Path| match fs::symlink_metadata(path) {
+        Ok(seen) => Ok(Some((seen.ctime(), seen.ctime_nsec()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ApplySite::Files(path.to_owned(), error)),
+    };
+    // Written before the reload; a rename changes its time of change, not that of its content.
+    let began = match fs::symlink_metadata(host.path(RELOADED)) {
+        Ok(seen) => Some((seen.mtime(), seen.mtime_nsec())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(ApplySite::Files(host.path(RELOADED), error)),
+    };
+    Ok(began.is_some() && began > changed(file)?)
 }
 
 fn enable(host: &Host, paths: &Paths, text: &str) -> Result<(), ApplySite> {

@@ -25,6 +25,9 @@ use crate::model::unit::INPUTS_DIR;
 const HEADER: &str = "# Managed by socle";
 const AVAILABLE: &str = "/etc/nginx/sites-available";
 const ENABLED: &str = "/etc/nginx/sites-enabled";
+/// Below `/run`: gone with the nginx that read the files. Its content is older than the reload it tells of.
+const RELOADED: &str = "/run/socle/inputs/nginx.reloaded";
+const RELOADING: &str = "/run/socle/inputs/nginx.reloading";
 const UNIT: &str = "nginx.service";
 /// States of a unit in which nginx serves.
 const RUNNING: [&str; 3] = ["active", "reloading", "refreshing"];

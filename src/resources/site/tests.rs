@@ -233,3 +233,31 @@ async fn a_new_certificate_is_loaded_by_a_reload() {
         assert_eq!(Site::diff("blog", Some(&Desired { text: OLD.into() }), &seen), Diff::IN_SYNC);
     }
 }
+
+#[tokio::test]
+async fn many_new_certificates_are_loaded_by_one_reload() {
+    let server = Server::new();
+    let names: BTreeSet<String> = ["blog", "shop", "wiki"].map(str::to_owned).into();
+    let point = |name: &String, generation: &str| {
+        let directory = server.file(&certificate::current(name)).parent().unwrap().to_owned();
+        fs::create_dir_all(&directory).unwrap();
+        let _ = fs::remove_file(directory.join("current"));
+        symlink(generation, directory.join("current")).unwrap();
+    };
+    let desired = Desired { text: OLD.into() };
+    let mut reloads = Vec::new();
+    for generation in ["1", "2", "3"] {
+        names.iter().for_each(|name| point(name, generation));
+        // The clock of files is coarse: what is as old as the reload is reloaded once more.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        for (name, seen) in Site::observe(&server.host, &names).await {
+            let Diff::Changes(changes) = Site::diff(&name, Some(&desired), &seen.unwrap()) else { panic!() };
+            Site::apply(&server.host, &name, &changes[0].1).await.unwrap();
+        }
+        for (name, seen) in Site::observe(&server.host, &names).await {
+            assert_eq!(Site::diff(&name, Some(&desired), &seen.unwrap()), Diff::IN_SYNC, "{name}");
+        }
+        reloads.push(server.web.calls().iter().filter(|call| *call == "reload").count());
+    }
+    assert_eq!(reloads, [3, 4, 5]);
+}
