@@ -191,8 +191,15 @@ mod tests {
 
     fn report(generation: u64) -> Item {
         let generation = crate::model::Generation(generation);
-        let report =
-            Report { generation, converged: true, notes: vec![], lines: vec![], certificates: vec![], duration_ms: 0 };
+        let report = Report {
+            generation,
+            converged: true,
+            notes: vec![],
+            lines: vec![],
+            certificates: vec![],
+            backups: vec![],
+            duration_ms: 0,
+        };
         Item::Report { report, position: None }
     }
 

@@ -142,6 +142,7 @@ impl Agent {
         let Checked { wanted, document, .. } = self.checked(&ledger)?;
         let mut report = pass::look(&self.host, ledger.generation(), &wanted).await;
         report.certificates = self.standings(&document);
+        report.backups = self.backup_standings(&document, ledger.accepted.as_ref().map(|accepted| accepted.at));
         self.keep(&report, &ledger, &self.lock("socle agent run")?)?;
         Ok(Some(report))
     }
@@ -206,6 +207,7 @@ impl Agent {
             tell_earlier(&mut report, earlier);
             report.notes = notes;
             report.certificates = self.standings(&document);
+            report.backups = self.backup_standings(&document, ledger.accepted.as_ref().map(|accepted| accepted.at));
             report.notes.extend(target.held_back.iter().map(|(name, why)| format!("{name}: {why}")));
             ledger.note_outcome(generation, report.converged, (self.now)());
             if *ledger != stored {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Ledger;
 use super::reconcile::{Agent, AgentError};
 use crate::host::UnitState;
+use crate::model::backup::BackupStanding;
 use crate::model::certificate::Standing;
 use crate::model::document::{Document, Instance, InstanceState};
 use crate::model::report::{Report, Status as LineStatus};
@@ -26,6 +27,8 @@ pub struct Status {
     pub services: Vec<UnitStatus>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Standing>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backups: Vec<BackupStanding>,
     /// What is wrong outside of instances.
     pub problems: Vec<String>,
 }
@@ -118,6 +121,7 @@ impl Agent {
             converged: report.as_ref().map(|report| report.converged),
             instances,
             certificates: self.standings(&document),
+            backups: self.backup_standings(&document, ledger.accepted.as_ref().map(|accepted| accepted.at)),
             services: services.map(|unit| unit_status(unit, units.get(unit))).collect(),
             problems,
         })

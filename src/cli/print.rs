@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::agent::status::{InstanceStatus, State, Status};
 use crate::engine::consequence::{Consequence, Preview, PreviewStep};
+use crate::model::backup::BackupStanding;
 use crate::model::certificate::Standing;
 use crate::model::problem::Problem;
 use crate::model::report::{ErrorReport, Line, Report, Status as LineStatus};
@@ -197,6 +198,9 @@ pub fn status(status: &Status) -> anyhow::Result<()> {
     for instance in &status.instances {
         let certificate = status.certificates.iter().find(|standing| standing.name == instance.name);
         instance_status(&mut out, instance, certificate)?;
+        for backup in status.backups.iter().filter(|backup| backup.instance == instance.name) {
+            backup_line(&mut out, backup)?;
+        }
     }
     for unit in &status.services {
         writeln!(out, "{BOLD}{}{BOLD:#}  {} ({})", unit.unit, unit.active, unit.sub)?;
@@ -205,6 +209,22 @@ pub fn status(status: &Status) -> anyhow::Result<()> {
         writeln!(out, "{BAD}problem{BAD:#} {problem}")?;
     }
     raw(out.as_bytes())
+}
+
+fn backup_line(out: &mut String, backup: &BackupStanding) -> std::fmt::Result {
+    let repository = &backup.repository;
+    match (backup.good_at, backup.bytes) {
+        (Some(at), bytes) => {
+            let bytes = bytes.map(|bytes| format!(", {}", size(bytes))).unwrap_or_default();
+            writeln!(out, "  {GOOD}backup{GOOD:#} of {} in `{repository}`{bytes}", time(at))?;
+        }
+        (None, _) => writeln!(out, "  {WARN}no backup yet{WARN:#} in `{repository}`")?,
+    }
+    if let Some(problem) = backup.problem() {
+        writeln!(out, "  {BAD}problem{BAD:#} {problem}")?;
+        writeln!(out, "  {BOLD}hint:{BOLD:#} socle agent backup now {} --repository {repository}", backup.instance)?;
+    }
+    Ok(())
 }
 
 fn instance_status(out: &mut String, instance: &InstanceStatus, certificate: Option<&Standing>) -> std::fmt::Result {

@@ -64,7 +64,8 @@ pub fn put_in_place(temporary: &Path, path: &Path) -> Result<(), DurableError> {
     sync_parent(path)
 }
 
-/// Gives a file or directory another name on the same file system; there is nothing at `to` yet.
+/// Gives a file or directory another name on the same file system. At `to` there is nothing yet, or a file that a file
+/// replaces.
 pub fn rename(from: &Path, to: &Path) -> Result<(), DurableError> {
     fs::rename(from, to).map_err(|error| DurableError::Rename(to.to_owned(), error))?;
     sync_parent(to)?;

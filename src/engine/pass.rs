@@ -66,6 +66,7 @@ pub async fn look(host: &Host, generation: Generation, wanted: &[Wanted]) -> Rep
         notes: Vec::new(),
         lines: lines(wanted, &seen, &Plan::default(), &BTreeMap::new(), &left),
         certificates: Vec::new(),
+        backups: Vec::new(),
         duration_ms: begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
     }
 }
@@ -105,6 +106,7 @@ pub async fn run(
         notes: target.notes,
         lines: lines(target.wanted, &seen, &first, &outcomes, &left),
         certificates: Vec::new(),
+        backups: Vec::new(),
         duration_ms: begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
     };
     Ok(Passed { report, seen, condemned, unfinished })

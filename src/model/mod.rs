@@ -5,11 +5,13 @@
 //! | document, as written and valid | [`document`] |
 //! | resource and its kind | [`id::ResourceId`], [`id::Kind`] |
 //! | unit of systemd, typed and rendered | [`unit`] |
-//! | certificate that is wanted | [`certificate`] |
+//! | certificate that is wanted, and how it stands | [`certificate`] |
+//! | how backups stand | [`backup`] |
 //! | plan as it is shown; events and report of a pass | [`preview`], [`event`], [`report`] |
 //! | how far a fleet server has come | [`fleet`] |
 //! | problem in something a user wrote | [`problem`] |
 
+pub mod backup;
 pub mod certificate;
 pub mod content;
 pub mod digest;

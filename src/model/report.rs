@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::backup::BackupStanding;
 use super::certificate::Standing;
 use super::{Generation, ResourceId};
 
@@ -113,5 +114,8 @@ pub struct Report {
     /// How the certificates stood after the pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Standing>,
+    /// How the backups stood after the pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backups: Vec<BackupStanding>,
     pub duration_ms: u64,
 }

@@ -69,6 +69,7 @@ async fn serve(mut client: Client, converged: bool) {
                     notes: vec![],
                     lines: vec![],
                     certificates: vec![],
+                    backups: vec![],
                     duration_ms: 1,
                 };
                 let mut position = position(&payload, Origin::Controller);

@@ -27,6 +27,7 @@ fn report(generation: u64) -> Item {
         notes: vec![],
         lines: vec![],
         certificates: vec![],
+        backups: vec![],
         duration_ms: 0,
     };
     Item::Report { report, position: Some(at(generation, "x", Origin::Controller)) }

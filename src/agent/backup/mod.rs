@@ -11,6 +11,7 @@ pub mod key;
 pub mod record;
 pub mod restore;
 mod run;
+mod standing;
 
 use std::path::{Path, PathBuf};
 

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::types::FailedLine;
+use crate::model::backup::BackupStanding;
 use crate::model::certificate;
 use crate::model::fleet::{Mark, Origin, Position};
 use crate::model::report::{ErrorReport, Report, Status};
@@ -147,7 +148,10 @@ pub fn failed(report: &Report) -> Vec<FailedLine> {
         what: line.status.to_string(),
         hint: error_of(&line.status).and_then(|error| error.hint.clone()),
     });
-    lines.chain(report.certificates.iter().filter_map(certificate)).collect()
+    lines
+        .chain(report.certificates.iter().filter_map(certificate))
+        .chain(report.backups.iter().filter_map(backup))
+        .collect()
 }
 
 /// Of a certificate that somebody must look after. That one could not be ordered yet is no failed pass.
@@ -163,6 +167,17 @@ fn certificate(standing: &certificate::Standing) -> Option<FailedLine> {
     let hint = error.and_then(|error| error.hint.clone());
     let hint = hint.or_else(|| Some(format!("on the server: socle agent cert check {name}")));
     Some(FailedLine { resource: ResourceId::new(Kind::Certificate, name.as_str()), instance: Some(name), what, hint })
+}
+
+/// Of an instance that is not saved as promised. Its data is its setup's.
+fn backup(standing: &BackupStanding) -> Option<FailedLine> {
+    let name = standing.instance.to_string();
+    Some(FailedLine {
+        resource: ResourceId::new(Kind::Setup, name.as_str()),
+        instance: Some(name),
+        what: standing.problem()?,
+        hint: Some(format!("on the server: socle agent backup now {}", standing.instance)),
+    })
 }
 
 fn error_of(status: &Status) -> Option<&ErrorReport> {
@@ -193,6 +208,7 @@ mod tests {
             notes: Vec::new(),
             lines: Vec::new(),
             certificates: Vec::new(),
+            backups: Vec::new(),
             duration_ms: 1,
         }
     }

@@ -209,7 +209,15 @@ pub struct Repository {
     pub location: String,
     /// systemd.time(7).
     pub on_calendar: String,
+    /// The last good backup is never older than this.
+    #[serde(default = "a_day_and_some")]
+    pub max_age_hours: u32,
     pub keep: Keep,
+}
+
+/// A daily backup, with room for its random delay and for how long it takes.
+const fn a_day_and_some() -> u32 {
+    30
 }
 
 /// How many snapshots of each instance stay: the newest, and the newest of each of so many hours, days … (UTC).

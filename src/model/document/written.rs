@@ -226,12 +226,20 @@ pub(super) struct Repository {
     pub location: Option<String>,
     /// When backups are made (systemd.time(7)).
     pub on_calendar: String,
+    /// The age of the last good backup, in hours, from which it is told as a problem.
+    #[schemars(range(min = 1, max = 87_600))]
+    pub max_age_hours: u32,
     pub keep: Keep,
 }
 
 impl Default for Repository {
     fn default() -> Self {
-        Self { location: None, on_calendar: "daily".to_owned(), keep: Keep::default() }
+        Self {
+            location: None,
+            on_calendar: "daily".to_owned(),
+            max_age_hours: super::a_day_and_some(),
+            keep: Keep::default(),
+        }
     }
 }
 

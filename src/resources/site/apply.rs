@@ -50,12 +50,11 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
 /// The text stays; nginx reads the files it names again.
 async fn reload(host: &Host, name: &str, digest: &Digest) -> Result<(), ApplyError> {
     let certificate = certificate_of(host, name).map_err(|error| about_files(error.into()))?;
-    if !reloaded_since(host, &host.path(&certificate::current(name))).map_err(about_files)? {
+    if !reloaded_since(host, &host.path(certificate::current(name))).map_err(about_files)? {
         let before = host.path(RELOADING);
-        fs::write(&before, "").map_err(|error| about_files(ApplySite::Files(before.clone(), error)))?;
+        durable::write(&before, b"", 0o644).map_err(|error| about_files(error.into()))?;
         host.web.reload().await.map_err(about_the_site)?;
-        let reloaded = host.path(RELOADED);
-        fs::rename(&before, &reloaded).map_err(|error| about_files(ApplySite::Files(reloaded, error)))?;
+        durable::rename(&before, &host.path(RELOADED)).map_err(|error| about_files(error.into()))?;
     }
     mark(host, &Paths::of(name), &mark_of(digest, certificate)).map_err(about_files)
 }

@@ -48,7 +48,15 @@ fn report(generation: Generation, converged: bool) -> Report {
         },
     };
     let lines = if converged { Vec::new() } else { vec![failed] };
-    Report { generation, converged, notes: Vec::new(), lines, certificates: Vec::new(), duration_ms: 5 }
+    Report {
+        generation,
+        converged,
+        notes: Vec::new(),
+        lines,
+        certificates: Vec::new(),
+        backups: Vec::new(),
+        duration_ms: 5,
+    }
 }
 
 /// Plays the agent of `server` at the hub until the test ends.

@@ -97,7 +97,8 @@ impl Checker<'_> {
                 self.at(&at("location"), wrong.hint("a second copy of the backups belongs in another place"));
             }
             if let (Some(name), Some(location), Some(on_calendar)) = (name, location, on_calendar) {
-                repositories.insert(name, Repository { location, on_calendar, keep: repository.keep });
+                let (max_age_hours, keep) = (repository.max_age_hours, repository.keep);
+                repositories.insert(name, Repository { location, on_calendar, max_age_hours, keep });
             }
         }
         repositories
