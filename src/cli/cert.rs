@@ -135,6 +135,9 @@ pub(super) fn lines(out: &mut String, standing: &Standing) -> std::fmt::Result {
         None => writeln!(out, "  {WARN}no certificate yet{WARN:#}")?,
         Some(Origin::SelfSigned) => {
             writeln!(out, "  {WARN}self-signed{WARN:#}: browsers warn of it{next}")?;
+            if standing.next.is_none() && standing.last_error.is_none() && standing.order.is_none() {
+                writeln!(out, "  {BOLD}hint:{BOLD:#} `[certificates]` with `contacts` in the document orders one")?;
+            }
         }
         Some(Origin::Files) => writeln!(out, "  {GOOD}certificate{GOOD:#} {until}, brought by you")?,
         Some(Origin::Internal) => writeln!(out, "  {GOOD}certificate{GOOD:#} {until}, of the fleet's own authority")?,
@@ -258,7 +261,7 @@ async fn check(
 ) -> anyhow::Result<Exit> {
     let (settings, faults) = agent.certificate_settings(document);
     for fault in &faults {
-        print::error_report(fault);
+        print::error_report(&fault.error);
     }
     let Some(wanted) = settings.certificates.get(instance) else { return told(&unknown(instance), json) };
     let mut checked = Checked { instance: instance.clone(), names: None, order: None, served: None };

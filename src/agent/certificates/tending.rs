@@ -87,30 +87,26 @@ pub async fn tend(
 ) {
     // The first pass is the worker's: what proves control of a name is served by what it brings about.
     wake.notified().await;
+    let mut rest = Duration::ZERO;
     loop {
-        let before = agent.ordered().map(|settings| keeper.next_due(&settings));
         let now = (agent.now)();
-        let wait = match before {
-            Ok(due) => due.duration_since(now).try_into().unwrap_or(Duration::ZERO).min(LONGEST),
-            Err(_) => LONGEST,
-        };
+        let due = agent.ordered().map(|settings| keeper.next_due(&settings).duration_since(now));
+        // One that is past is due at once.
+        let wait = due.map_or(LONGEST, |wait| wait.try_into().unwrap_or(Duration::ZERO).min(LONGEST));
         let (ask, answer) = tokio::select! {
             // Each is cancel-safe: a question is taken whole or not at all.
             Some((ask, answer)) = asked.recv() => (ask, Some(answer)),
             () = wake.notified() => (Ask::Due, None),
-            () = tokio::time::sleep(wait) => (Ask::Due, None),
+            () = tokio::time::sleep(wait.max(rest)) => (Ask::Due, None),
         };
+        rest = if wait.is_zero() { SHORTEST } else { Duration::ZERO };
         let done = agent.tend_certificates(&keeper, ask, &loads).await;
         if let Err(error) = &done {
-            tracing::error!(code = error.code, "{error}");
+            tracing::error!(code = error.code, hint = error.hint, "{error}");
         }
-        match answer {
-            Some(answer) => drop(answer.send(done)),
-            None if wait.is_zero() => tokio::select! {
-                () = tokio::time::sleep(SHORTEST) => {}
-                () = wake.notified() => wake.notify_one(),
-            },
-            None => {}
+        if let Some(answer) = answer {
+            // Whoever asked may have gone.
+            let _ = answer.send(done);
         }
     }
 }
@@ -146,8 +142,8 @@ impl Agent {
             document => document?,
         };
         let (settings, faults) = self.certificate_settings(&document);
-        for fault in faults {
-            tracing::error!(code = fault.code, hint = fault.hint, "{fault}");
+        for error in faults.into_iter().map(|fault| fault.error) {
+            tracing::error!(code = error.code, hint = error.hint, "{error}");
         }
         Ok(settings)
     }

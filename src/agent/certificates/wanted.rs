@@ -39,6 +39,12 @@ enum BroughtError {
     Unusable { chain: String, problems: String },
 }
 
+/// A secret that cannot be had, and where the document asks for it.
+pub struct Fault {
+    pub path: Vec<String>,
+    pub error: ErrorReport,
+}
+
 /// Why a secret of `[dns]` or `[authorities]` cannot be had. Never holds it.
 #[derive(Debug, thiserror::Error)]
 enum SecretFault {
@@ -91,22 +97,17 @@ impl Agent {
     /// What is wrong with `[dns]` and the secrets of `[authorities]`, at their places.
     pub(in crate::agent) fn provider_problems(&self, document: &Document) -> Vec<CompileProblem> {
         let (settings, faults) = self.certificate_settings(document);
-        let problem = |path: &[&str], reason: String, hint: Option<String>| CompileProblem {
-            path: path.iter().map(|&step| step.to_owned()).collect(),
-            reason,
-            hint,
-        };
-        let mut problems = Vec::new();
-        for fault in faults {
-            let section = if fault.message.starts_with("`dns.") { "dns" } else { "authorities" };
-            problems.push(problem(&[section], fault.to_string(), fault.hint));
-        }
-        for (name, provider) in &settings.providers {
-            for reason in dns::settings::problems(provider) {
-                problems.push(problem(&["dns", name.as_str()], reason, None));
-            }
-        }
-        problems
+        let of_secrets = faults.into_iter().map(|fault| CompileProblem {
+            path: fault.path,
+            reason: fault.error.to_string(),
+            hint: fault.error.hint,
+        });
+        let of_settings = settings.providers.iter().flat_map(|(name, provider)| {
+            let path = vec!["dns".to_owned(), name.to_string()];
+            let problem = move |reason| CompileProblem { path: path.clone(), reason, hint: None };
+            dns::settings::problems(provider).into_iter().map(problem)
+        });
+        of_secrets.chain(of_settings).collect()
     }
 
     fn brought(&self, chain: &Path, key: &Path, wanted: &Wanted) -> certificate::Source {
@@ -148,7 +149,7 @@ impl Agent {
 
     /// All that ordering needs, secrets opened. An authority or provider whose secret cannot be had is left out and
     /// told: what needs it fails by itself, and the others go on.
-    pub fn certificate_settings(&self, document: &Document) -> (Settings, Vec<ErrorReport>) {
+    pub fn certificate_settings(&self, document: &Document) -> (Settings, Vec<Fault>) {
         let mut opening = Opening { agent: self, sealing: Sealing::default(), faults: Vec::new() };
         let contacts = &document.certificates.contacts;
         let mut authorities: BTreeMap<Name, Authority> = BUILT_IN
@@ -169,7 +170,7 @@ impl Agent {
                 None => None,
                 Some(binding) => {
                     let owner = format!("acme-{name}");
-                    match opening.secret(&format!("authorities.{name}.binding"), &owner, "binding", &binding.key) {
+                    match opening.secret(["authorities", name.as_str(), "binding"], &owner, &binding.key) {
                         Some(key) => Some((binding.id.clone(), key)),
                         None => continue,
                     }
@@ -191,8 +192,8 @@ impl Agent {
                 .secrets
                 .iter()
                 .map(|(secret, source)| {
-                    let place = format!("dns.{name}.{secret}");
-                    Some((secret.clone(), opening.secret(&place, &owner, secret, source)?))
+                    let place = ["dns", name.as_str(), secret];
+                    Some((secret.clone(), opening.secret(place, &owner, source)?))
                 })
                 .collect();
             if let Some(secrets) = secrets {
@@ -218,12 +219,15 @@ impl Agent {
 struct Opening<'a> {
     agent: &'a Agent,
     sealing: Sealing,
-    faults: Vec<ErrorReport>,
+    faults: Vec<Fault>,
 }
 
 impl Opening<'_> {
-    /// `owner` and `name` are what a secret was sealed for: `dns-ovh application-key`.
-    fn secret(&mut self, place: &str, owner: &str, name: &str, source: &SecretSource) -> Option<Secret> {
+    /// `path`: section, table and name. `owner` and the name are what a secret was sealed for: `dns-ovh
+    /// application-key`.
+    fn secret(&mut self, path: [&str; 3], owner: &str, source: &SecretSource) -> Option<Secret> {
+        let (place, name) = (path.join("."), path[2]);
+        let place = place.as_str();
         let (opened, hint) = match source {
             SecretSource::File(path) => (self.read(place, path), format!("chmod 0600 {}", path.display())),
             SecretSource::Sealed(sealed) => {
@@ -240,7 +244,12 @@ impl Opening<'_> {
                 (opened, format!("socle fleet seal SERVER {owner} {name}"))
             }
         };
-        opened.map_err(|fault| self.faults.push(ErrorReport::of("certificate.secret", &fault, Some(hint)))).ok()
+        let told = |fault: SecretFault| Fault {
+            // The table: whether `secrets` or `secret_files` names it is seen there.
+            path: path[..2].iter().map(|&step| step.to_owned()).collect(),
+            error: ErrorReport::of("certificate.secret", &fault, Some(hint)),
+        };
+        opened.map_err(|fault| self.faults.push(told(fault))).ok()
     }
 
     fn read(&self, place: &str, path: &Path) -> Result<Secret, SecretFault> {
