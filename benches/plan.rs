@@ -1,14 +1,16 @@
 //! The pure part: a thousand instances from document to plan. `cargo bench`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use socle::engine::{Observation, plan};
+use socle::model::certificate::{KeyType, Meta, Origin};
 use socle::model::document::Document;
-use socle::model::{Kind, Secret};
+use socle::model::unit::mark_of;
+use socle::model::{Digest, Kind, Secret};
 use socle::recipe::{Catalog, Context, Facts, compile_document};
-use socle::resources::{AnyObserved, Wanted};
+use socle::resources::{AnyDesired, AnyObserved, Wanted};
 use socle::resources::{account, certificate, database, directory, file, package, release, service, setup, site};
 
 const INSTANCES: usize = 1000;
@@ -46,6 +48,91 @@ fn blank(wanted: &[Wanted]) -> Observation {
     Observation { seen, unlisted: BTreeMap::new() }
 }
 
+/// A server that is as wanted.
+fn in_sync(wanted: &[Wanted]) -> Observation {
+    let seen = wanted.iter().map(|w| (w.id.clone(), Ok(as_wanted(&w.desired)))).collect();
+    Observation { seen, unlisted: BTreeMap::new() }
+}
+
+fn as_wanted(desired: &AnyDesired) -> AnyObserved {
+    match desired {
+        AnyDesired::Package(_) => AnyObserved::Package(package::Observed::Installed { version: "1".into() }),
+        AnyDesired::Account(account) => AnyObserved::Account(account::Observed::Present {
+            home: account.home.clone(),
+            groups: account.groups.clone(),
+            readers: account.readers.clone(),
+        }),
+        AnyDesired::Directory(directory) => AnyObserved::Directory(directory::Observed::Directory {
+            owner: directory.owner.clone(),
+            group: directory.group.clone(),
+            mode: directory.mode,
+        }),
+        AnyDesired::File(file) => AnyObserved::File(file::Observed::File {
+            digest: file.content.digest(),
+            owner: file.owner.clone(),
+            group: file.group.clone(),
+            mode: file.mode,
+        }),
+        AnyDesired::Release(release) => {
+            let id = release.spec.as_ref().expect("a release is wanted").id();
+            let present = [(id.clone(), None)].into();
+            AnyObserved::Release(release::Observed { present, current: Some(id), debris: BTreeSet::new() })
+        }
+        AnyDesired::Database(database) => AnyObserved::Database(database::Observed {
+            database: true,
+            roles: [database.owner.clone()].into(),
+            owners: [database.owner.clone()].into(),
+            extensions: database.extensions.clone(),
+        }),
+        AnyDesired::Service(service) => AnyObserved::Service(as_running(service)),
+        AnyDesired::Certificate(certificate) => {
+            let meta = Meta {
+                source: Origin::Acme,
+                names: certificate.names.clone(),
+                not_before: certificate.now,
+                not_after: certificate.now,
+                issued_at: certificate.now,
+                key: KeyType::P256,
+                serial: "1".into(),
+                authority: None,
+                profile: None,
+                renewal_id: None,
+            };
+            AnyObserved::Certificate(certificate::Observed { present: Some((1, meta)) })
+        }
+        AnyDesired::Site(site) => AnyObserved::Site(site::Observed {
+            text: Some(site.text.clone()),
+            enabled: true,
+            loaded: Some(format!("{}-1", Digest::of(&site.text))),
+            certificate: Some(1),
+        }),
+        AnyDesired::Setup(setup) => AnyObserved::Setup(setup::Observed {
+            state: Some(setup::State::Installed { release: setup.release.clone() }),
+            proven: Some(setup.proof),
+            ..Default::default()
+        }),
+    }
+}
+
+fn as_running(desired: &service::Desired) -> service::Observed {
+    let running = service::Observed {
+        exists: true,
+        active: "active".into(),
+        enabled: "enabled".into(),
+        ..service::Observed::default()
+    };
+    let service::Desired::Own(own) = desired else { return running };
+    let mark = mark_of(&own.text).map(str::to_owned).or(own.inputs.map(|inputs| inputs.to_string()));
+    let of = |yes: bool, word: &str, other: &str| if yes { word } else { other }.to_owned();
+    service::Observed {
+        text: Some(own.text.clone()),
+        active: of(own.active != Some(false), "active", "inactive"),
+        enabled: of(own.enabled, "enabled", "static"),
+        inputs: mark,
+        ..running
+    }
+}
+
 fn benches(criterion: &mut Criterion) {
     let catalog = Catalog::built_in();
     let document = document();
@@ -70,15 +157,18 @@ fn benches(criterion: &mut Criterion) {
         now: jiff::Timestamp::UNIX_EPOCH,
     };
     let wanted = compile_document(&document, &catalog, &context).expect("the document is right");
-    let blank = blank(&wanted);
+    let (blank, in_sync) = (blank(&wanted), in_sync(&wanted));
+    let plan_of = |seen| plan::plan(black_box(&wanted), seen);
+    let (long, short) = (plan_of(&blank), plan_of(&in_sync));
+    assert!(short.is_empty(), "not in sync: {:?}", short.steps.first());
+    println!("{} resources; {} steps on a blank server", wanted.len(), long.steps.len());
     let mut group = criterion.benchmark_group(format!("{INSTANCES} instances"));
     group.sample_size(10);
     // Not timed: how long it takes to drop what came out.
     let compile = || compile_document(black_box(&document), &catalog, &context);
     group.bench_function("compile", |b| b.iter_with_large_drop(compile));
-    group.bench_function("plan of a blank server", |b| {
-        b.iter_with_large_drop(|| plan::plan(black_box(&wanted), &blank))
-    });
+    group.bench_function("plan of a blank server", |b| b.iter_with_large_drop(|| plan_of(&blank)));
+    group.bench_function("plan with nothing to do", |b| b.iter_with_large_drop(|| plan_of(&in_sync)));
     group.finish();
 }
 

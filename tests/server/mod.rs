@@ -394,7 +394,7 @@ fn costs(consequences: &[Consequence]) -> String {
 }
 
 /// `0-4 7`
-fn ranges(steps: &BTreeSet<usize>) -> String {
+fn ranges(steps: &[usize]) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for step in steps {
         match ranges.last_mut() {

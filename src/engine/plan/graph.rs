@@ -1,7 +1,9 @@
 //! What needs what, by number: a thousand instances are some thirty thousand resources.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
+
+use rustc_hash::FxHashMap;
 
 use crate::model::ResourceId;
 use crate::resources::Wanted;
@@ -10,27 +12,26 @@ use crate::resources::Wanted;
 pub(super) type Number = usize;
 
 pub(super) struct Graph<'a> {
-    numbers: HashMap<&'a ResourceId, Number>,
+    numbers: FxHashMap<&'a ResourceId, Number>,
     wanted: &'a [Wanted],
     /// What each wanted resource needs directly.
-    needs: Vec<Vec<Number>>,
-    /// What each wanted resource needs, directly or not.
-    ancestors: Vec<Vec<Number>>,
+    needs: Lists,
 }
 
 impl<'a> Graph<'a> {
     pub fn of(wanted: &'a [Wanted]) -> Self {
-        let mut numbers: HashMap<&ResourceId, Number> = wanted.iter().enumerate().map(|(n, w)| (&w.id, n)).collect();
-        let mut needs = Vec::with_capacity(wanted.len());
+        let mut numbers: FxHashMap<&ResourceId, Number> = FxHashMap::default();
+        numbers.reserve(wanted.len());
+        numbers.extend(wanted.iter().enumerate().map(|(n, w)| (&w.id, n)));
+        let mut needs = Lists::with_capacity(wanted.len());
         for w in wanted {
-            let number = |need| {
+            for need in &w.needs {
                 let next = numbers.len();
-                *numbers.entry(need).or_insert(next)
-            };
-            needs.push(w.needs.iter().map(number).collect());
+                needs.all.push(*numbers.entry(need).or_insert(next));
+            }
+            needs.end();
         }
-        let ancestors = ancestors(&needs, numbers.len());
-        Self { numbers, wanted, needs, ancestors }
+        Self { numbers, wanted, needs }
     }
 
     pub fn wants(&self, id: &ResourceId) -> bool {
@@ -51,10 +52,6 @@ impl<'a> Graph<'a> {
         self.numbers.len()
     }
 
-    pub fn ancestors(&self, number: Number) -> &[Number] {
-        self.ancestors.get(number).map_or(&[], Vec::as_slice)
-    }
-
     /// The place of each wanted resource in an order that puts what is needed first, and else goes by name.
     /// Members of a cycle (a recipe cannot make one) come last.
     pub fn ranks(&self) -> Vec<usize> {
@@ -66,8 +63,8 @@ impl<'a> Graph<'a> {
 
         let mut waiting = vec![0; wanted];
         let mut dependants = vec![Vec::new(); wanted];
-        for (number, needs) in self.needs.iter().enumerate() {
-            for need in needs.iter().filter(|need| **need < wanted) {
+        for number in 0..wanted {
+            for need in self.needs.of(number).iter().filter(|need| **need < wanted) {
                 waiting[number] += 1;
                 dependants[*need].push(number);
             }
@@ -91,23 +88,51 @@ impl<'a> Graph<'a> {
         }
         ranks.into_iter().map(Option::unwrap_or_default).collect()
     }
+
+    /// What each wanted resource needs, directly or not.
+    pub fn ancestors(&self) -> Lists {
+        // By whom each was met last: cheaper than a set for each.
+        let mut met_by = vec![Number::MAX; self.numbers.len()];
+        let mut ancestors = Lists::with_capacity(self.wanted.len());
+        for number in 0..self.wanted.len() {
+            let begun = ancestors.all.len();
+            let mut next = begun;
+            let mut list = number;
+            loop {
+                for need in self.needs.of(list) {
+                    if std::mem::replace(&mut met_by[*need], number) != number {
+                        ancestors.all.push(*need);
+                    }
+                }
+                let Some(one) = ancestors.all.get(next) else { break };
+                (list, next) = (*one, next + 1);
+            }
+            ancestors.end();
+        }
+        ancestors
+    }
 }
 
-fn ancestors(needs: &[Vec<Number>], numbers: usize) -> Vec<Vec<Number>> {
-    // By whom each was met last: cheaper than a set for each.
-    let mut met_by = vec![usize::MAX; numbers];
-    let mut open = Vec::new();
-    let of = |number: Number| {
-        let mut all = Vec::new();
-        open.extend_from_slice(&needs[number]);
-        while let Some(next) = open.pop() {
-            if met_by[next] != number {
-                met_by[next] = number;
-                all.push(next);
-                open.extend(needs.get(next).into_iter().flatten());
-            }
-        }
-        all
-    };
-    (0..needs.len()).map(of).collect()
+/// A list for each number, one behind the other; of a number beyond the last, an empty one.
+pub(super) struct Lists {
+    all: Vec<Number>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Lists {
+    fn with_capacity(lists: usize) -> Self {
+        Self { all: Vec::new(), ends: Vec::with_capacity(lists) }
+    }
+
+    /// What was pushed since the last end is the next list.
+    fn end(&mut self) {
+        self.ends.push(self.all.len());
+    }
+
+    pub fn of(&self, number: Number) -> &[Number] {
+        let Some(end) = self.ends.get(number) else { return &[] };
+        let begin = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.all[begin..*end]
+    }
 }

@@ -48,8 +48,8 @@ pub struct Step {
     pub owner: Option<String>,
     pub phase: Phase,
     pub change: AnyChange,
-    /// Steps that must have succeeded.
-    pub needs: BTreeSet<StepId>,
+    /// Steps that must have succeeded, in order.
+    pub needs: Vec<StepId>,
     /// Something it needs was refused or could not be looked at: it will not be tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<ResourceId>,
@@ -80,16 +80,25 @@ impl Plan {
 }
 
 pub fn plan(wanted: &[Wanted], observation: &Observation) -> Plan {
-    let mut draft =
-        Draft { graph: Graph::of(wanted), loose: Vec::new(), refused: BTreeMap::new(), unknown: BTreeMap::new() };
+    let mut draft = Draft::default();
     let standing_still = owners_standing_still(wanted, observation);
     let mut seen = Seen::of(observation);
     for (number, w) in wanted.iter().enumerate() {
         draft.consider(number, w, seen.get(&w.id), &standing_still);
     }
-    draft.consider_orphans(observation, seen.all_met());
+    for (kind, error) in &observation.unlisted {
+        draft.unknown.insert(ResourceId::new(*kind, "*"), error.clone());
+    }
+    // Most passes: nothing is to be done, so nothing is to be ordered.
+    if draft.has_no_steps() && seen.all_met() {
+        return Plan { steps: Vec::new(), refused: draft.refused, unknown: draft.unknown };
+    }
+    let mut graph = Graph::of(wanted);
+    if !seen.all_met() {
+        draft.consider_orphans(observation, &mut graph);
+    }
     draft.join_package_installs();
-    draft.into_plan(wanted)
+    draft.into_plan(&graph, wanted)
 }
 
 /// A step before it has its number.
@@ -100,8 +109,6 @@ struct Loose {
     owner: Option<String>,
     phase: Phase,
     change: AnyChange,
-    /// Its place among the changes of its resource.
-    nth: usize,
 }
 
 type Looked = Result<AnyObserved, ErrorReport>;
@@ -135,9 +142,12 @@ impl<'a> Seen<'a> {
     }
 }
 
-struct Draft<'a> {
-    graph: Graph<'a>,
+#[derive(Default)]
+struct Draft {
     loose: Vec<Loose>,
+    /// Packages to install: what brings them, and their names.
+    installs: Vec<(ResourceId, Number)>,
+    install: BTreeSet<String>,
     refused: BTreeMap<ResourceId, ErrorReport>,
     unknown: BTreeMap<ResourceId, ErrorReport>,
 }
@@ -165,7 +175,11 @@ fn owners_standing_still(wanted: &[Wanted], observation: &Observation) -> BTreeS
         .collect()
 }
 
-impl<'a> Draft<'a> {
+impl Draft {
+    fn has_no_steps(&self) -> bool {
+        self.loose.is_empty() && self.installs.is_empty()
+    }
+
     fn consider(&mut self, number: Number, w: &Wanted, seen: Option<&Looked>, standing_still: &BTreeSet<String>) {
         let seen = match seen {
             Some(Ok(seen)) => seen,
@@ -187,38 +201,46 @@ impl<'a> Draft<'a> {
         let still = w.owner.as_ref().is_some_and(|owner| standing_still.contains(owner));
         match (still, stop_first(w, seen)) {
             (true, Some(stopped)) => {
-                self.add(number, w, 0, Phase::Withdraw, AnyChange::Service(service::Change::Stop));
-                self.diff(number, w, &stopped, 1);
+                self.add(number, w, Phase::Withdraw, AnyChange::Service(service::Change::Stop));
+                self.diff(number, w, &stopped);
             }
-            _ => self.diff(number, w, seen, 0),
+            _ => self.diff(number, w, seen),
         }
     }
 
-    fn diff(&mut self, number: Number, w: &Wanted, seen: &AnyObserved, first: usize) {
+    fn diff(&mut self, number: Number, w: &Wanted, seen: &AnyObserved) {
         match resources::diff(&w.id.name, Some(&w.desired), seen) {
             Diff::Refused(error) => {
                 self.refused.insert(w.id.clone(), error);
             }
             Diff::Changes(changes) => {
-                for (nth, (phase, change)) in changes.into_iter().enumerate() {
-                    self.add(number, w, first + nth, phase, change);
+                for (phase, change) in changes {
+                    self.add(number, w, phase, change);
                 }
             }
         }
     }
 
-    fn add(&mut self, number: Number, w: &Wanted, nth: usize, phase: Phase, change: AnyChange) {
-        let (on, numbers) = (vec![w.id.clone()], vec![number]);
-        self.loose.push(Loose { on, numbers, owner: w.owner.clone(), phase, change, nth });
+    fn add(&mut self, number: Number, w: &Wanted, phase: Phase, change: AnyChange) {
+        match change {
+            AnyChange::Package(package::Change::Install { names }) => {
+                self.installs.push((w.id.clone(), number));
+                self.install.extend(names);
+            }
+            change => {
+                let (on, numbers) = (vec![w.id.clone()], vec![number]);
+                self.loose.push(Loose { on, numbers, owner: w.owner.clone(), phase, change });
+            }
+        }
     }
 
     /// What is ours and nobody wants. What could not be looked at stays untouched and is said.
-    fn consider_orphans(&mut self, observation: &'a Observation, none: bool) {
-        for (id, seen) in observation.seen.iter().filter(|_| !none) {
-            if self.graph.wants(id) {
+    fn consider_orphans<'a>(&mut self, observation: &'a Observation, graph: &mut Graph<'a>) {
+        for (id, seen) in &observation.seen {
+            if graph.wants(id) {
                 continue;
             }
-            let number = self.graph.give_number(id);
+            let number = graph.give_number(id);
             match seen.as_ref().map(|seen| resources::diff(&id.name, None, seen)) {
                 Err(error) => {
                     self.unknown.insert(id.clone(), error.clone());
@@ -227,56 +249,36 @@ impl<'a> Draft<'a> {
                     self.refused.insert(id.clone(), error);
                 }
                 Ok(Diff::Changes(changes)) => {
-                    for (nth, (phase, change)) in changes.into_iter().enumerate() {
-                        self.loose.push(Loose {
-                            on: vec![id.clone()],
-                            numbers: vec![number],
-                            owner: None,
-                            phase,
-                            change,
-                            nth,
-                        });
+                    for (phase, change) in changes {
+                        let (on, numbers) = (vec![id.clone()], vec![number]);
+                        self.loose.push(Loose { on, numbers, owner: None, phase, change });
                     }
                 }
             }
-        }
-        for (kind, error) in &observation.unlisted {
-            self.unknown.insert(ResourceId::new(*kind, "*"), error.clone());
         }
     }
 
     /// Rule 5.
     fn join_package_installs(&mut self) {
-        let is_install = |l: &Loose| matches!(l.change, AnyChange::Package(package::Change::Install { .. }));
-        let (installs, mut rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.loose).into_iter().partition(is_install);
-        if !installs.is_empty() {
-            let mut on = Vec::new();
-            let mut all = BTreeSet::new();
-            for install in installs {
-                on.extend(install.on.into_iter().zip(install.numbers));
-                if let AnyChange::Package(package::Change::Install { names }) = install.change {
-                    all.extend(names);
-                }
-            }
-            on.sort();
-            let (on, numbers) = on.into_iter().unzip();
-            let change = AnyChange::Package(package::Change::Install { names: all });
-            rest.insert(0, Loose { on, numbers, owner: None, phase: Phase::Stage, change, nth: 0 });
+        if self.installs.is_empty() {
+            return;
         }
-        self.loose = rest;
+        self.installs.sort();
+        let (on, numbers) = std::mem::take(&mut self.installs).into_iter().unzip();
+        let change = AnyChange::Package(package::Change::Install { names: std::mem::take(&mut self.install) });
+        self.loose.push(Loose { on, numbers, owner: None, phase: Phase::Stage, change });
     }
 
-    fn into_plan(mut self, wanted: &'a [Wanted]) -> Plan {
-        let ranks = self.graph.ranks();
+    fn into_plan(mut self, graph: &Graph<'_>, wanted: &[Wanted]) -> Plan {
+        let ranks = graph.ranks();
         // Orphans come before what is wanted; what is withdrawn, before what it needs.
         let place = |l: &Loose| {
             let id = &l.on[0];
             // Of packages that are installed together, any will do.
-            let rank = ranks.get(l.numbers[0]).map_or((0, 0), |r| match l.phase {
-                Phase::Withdraw => (1, usize::MAX - r),
-                _ => (1, *r),
+            let rank = ranks.get(l.numbers[0]).map_or((0, orphan_order(id)), |rank| match l.phase {
+                Phase::Withdraw => (1, usize::MAX - rank),
+                _ => (1, *rank),
             });
-            let orphan = (rank.0 == 0).then(|| (orphan_order(id), id.clone()));
             let last = match l.phase {
                 // Rule 4: a dump waits for the instance's services to stand still.
                 Phase::Withdraw => id.kind == Kind::Setup,
@@ -284,13 +286,15 @@ impl<'a> Draft<'a> {
                 Phase::Switch => matches!(l.change, AnyChange::Service(service::Change::Enable)),
                 Phase::Stage | Phase::Prove | Phase::Retire => false,
             };
-            (l.phase, last, rank, orphan, l.nth)
+            (l.phase, last, rank)
         };
+        // Stable: the changes of one resource stay in their order, and orphans in that of their names.
         self.loose.sort_by_cached_key(place);
 
         let bad = self.refused.keys().chain(self.unknown.keys()).collect();
         let owners: Vec<Option<&str>> = wanted.iter().map(|w| w.owner.as_deref()).collect();
-        let mut waits = Waits::of(&self.graph, &owners, &self.loose, bad);
+        let ancestors = graph.ancestors();
+        let mut waits = Waits::of(graph, &ancestors, &owners, &self.loose, bad);
         let spared = |on: &ResourceId, bad: &ResourceId| {
             matches!(on.kind, Kind::Service | Kind::Site)
                 && bad.kind == Kind::Database

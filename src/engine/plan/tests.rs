@@ -90,7 +90,7 @@ fn what_is_needed_comes_first_and_is_waited_for() {
     let absent = || AnyObserved::Directory(directory::Observed::Absent);
     let plan = plan(&wanted, &observation(vec![("directory:/a", absent()), ("directory:/z", absent())]));
     assert_eq!(plan.steps[0].on, [id("directory:/z")]);
-    assert_eq!(plan.steps[1].needs, BTreeSet::from([0]));
+    assert_eq!(plan.steps[1].needs, [0]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_migration_stands_between_stop_and_start() {
         ]
     );
     for (id, step) in plan.steps.iter().enumerate().skip(1) {
-        assert_eq!(step.needs, (0..id).collect(), "{} waits for everything before it", told(&plan)[id]);
+        assert_eq!(step.needs, (0..id).collect::<Vec<_>>(), "{} waits for everything before it", told(&plan)[id]);
     }
 }
 

@@ -1,18 +1,20 @@
 //! Which earlier steps each step waits for (rules 1 and 2), and what blocks it (rule 3).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use super::graph::{Graph, Number};
+use rustc_hash::FxHashMap;
+
+use super::graph::{Graph, Lists, Number};
 use super::{Loose, StepId};
 use crate::model::{Kind, ResourceId};
 use crate::resources::Phase;
 
 pub(super) struct Waits<'a> {
-    graph: &'a Graph<'a>,
+    ancestors: &'a Lists,
     loose: &'a [Loose],
     /// The steps of each resource, in order.
     steps: Vec<Vec<StepId>>,
-    owners: HashMap<&'a str, Owner>,
+    owners: FxHashMap<&'a str, Owner>,
     /// What was refused or could not be looked at, by name.
     bad: Vec<&'a ResourceId>,
     /// The place of each resource in `bad`.
@@ -30,17 +32,52 @@ struct Owner {
     /// Of one that moves: its resources, and all that they need.
     own: Vec<Number>,
     needs: Vec<Number>,
+    /// What its steps of each class wait for, in order; found for the first of them.
+    earlier: [Option<Vec<StepId>>; CLASSES],
+}
+
+/// Steps of one owner and class wait for the same steps of that owner.
+const CLASSES: usize = 6;
+
+fn class(step: &Loose) -> usize {
+    match step.phase {
+        Phase::Stage => 0,
+        Phase::Withdraw if step.on[0].kind != Kind::Setup => 1,
+        Phase::Withdraw => 2,
+        Phase::Switch => 3,
+        Phase::Prove => 4,
+        Phase::Retire => 5,
+    }
+}
+
+impl Owner {
+    /// What its steps like this one wait for on its account.
+    fn earlier(&mut self, step: &Loose, loose: &[Loose], steps: &[Vec<StepId>]) -> &[StepId] {
+        let moving = self.moves && step.phase > Phase::Stage;
+        self.earlier[class(step)].get_or_insert_with(|| {
+            let mut earlier: Vec<StepId> =
+                self.steps.iter().copied().filter(|other| follows(step, &loose[*other])).collect();
+            if moving {
+                let of_needs = self.needs.iter().flat_map(|needed| &steps[*needed]).copied();
+                earlier.extend(of_needs.filter(|other| loose[*other].phase == Phase::Stage));
+                earlier.sort_unstable();
+                earlier.dedup();
+            }
+            earlier
+        })
+    }
 }
 
 impl<'a> Waits<'a> {
     pub fn of(
-        graph: &'a Graph<'a>,
+        graph: &Graph<'a>,
+        ancestors: &'a Lists,
         owners_of: &[Option<&'a str>],
         loose: &'a [Loose],
         bad: BTreeSet<&'a ResourceId>,
     ) -> Self {
         let mut steps = vec![Vec::new(); graph.numbers()];
-        let mut owners: HashMap<&str, Owner> = HashMap::new();
+        let mut owners: FxHashMap<&str, Owner> = FxHashMap::default();
         for (id, l) in loose.iter().enumerate() {
             l.numbers.iter().for_each(|number| steps[*number].push(id));
             if let Some(owner) = &l.owner {
@@ -52,7 +89,7 @@ impl<'a> Waits<'a> {
         for (number, owner) in owners_of.iter().enumerate() {
             if let Some(owner) = owner.and_then(|owner| owners.get_mut(owner)).filter(|owner| owner.moves) {
                 owner.own.push(number);
-                owner.needs.extend(graph.ancestors(number));
+                owner.needs.extend(ancestors.of(number));
             }
         }
         for owner in owners.values_mut() {
@@ -65,42 +102,32 @@ impl<'a> Waits<'a> {
             graph.number(id).into_iter().for_each(|number| place_in_bad[number] = Some(place));
         }
         let found_by = vec![StepId::MAX; loose.len()];
-        Self { graph, loose, steps, owners, bad, place_in_bad, found_by }
+        Self { ancestors, loose, steps, owners, bad, place_in_bad, found_by }
     }
 
-    /// The owner, if its release or data is about to change and this step is part of that.
-    fn moving(&self, id: StepId) -> Option<&Owner> {
-        let me = &self.loose[id];
-        let owner = self.owners.get(me.owner.as_deref()?)?;
-        (owner.moves && me.phase > Phase::Stage).then_some(owner)
-    }
-
-    /// Rules 1 and 2: earlier steps that this one waits for.
-    pub fn needs(&mut self, id: StepId) -> BTreeSet<StepId> {
-        let mut found_by = std::mem::take(&mut self.found_by);
+    /// Rules 1 and 2: earlier steps that this one waits for, in order.
+    pub fn needs(&mut self, id: StepId) -> Vec<StepId> {
+        let Self { ancestors, loose, steps, owners, found_by, .. } = self;
+        let me = &loose[id];
+        let owner = me.owner.as_deref().and_then(|owner| owners.get_mut(owner));
+        let of_owner = owner.map_or(&[][..], |owner| owner.earlier(me, loose, steps));
+        let of_owner = &of_owner[..of_owner.partition_point(|other| *other < id)];
         let mut found = Vec::new();
-        let mut find = |other: StepId| {
-            if std::mem::replace(&mut found_by[other], id) != id {
-                found.push(other);
-            }
-        };
-        let me = &self.loose[id];
-        let earlier = |steps: &'_ [StepId]| steps.iter().copied().take_while(|other| *other < id).collect::<Vec<_>>();
         for number in &me.numbers {
-            for needed in std::iter::once(number).chain(self.graph.ancestors(*number)) {
-                self.steps[*needed].iter().copied().take_while(|other| *other < id).for_each(&mut find);
+            for needed in std::iter::once(number).chain(ancestors.of(*number)) {
+                for other in steps[*needed].iter().take_while(|other| **other < id) {
+                    if std::mem::replace(&mut found_by[*other], id) != id && of_owner.binary_search(other).is_err() {
+                        found.push(*other);
+                    }
+                }
             }
         }
-        if let Some(owner) = me.owner.as_deref().and_then(|owner| self.owners.get(owner)) {
-            earlier(&owner.steps).into_iter().filter(|other| follows(me, &self.loose[*other])).for_each(&mut find);
+        if found.is_empty() {
+            return of_owner.to_vec();
         }
-        if let Some(owner) = self.moving(id) {
-            let steps = owner.needs.iter().flat_map(|needed| self.steps[*needed].iter().copied());
-            steps.filter(|other| *other < id && self.loose[*other].phase == Phase::Stage).for_each(&mut find);
-        }
-        self.found_by = found_by;
+        found.extend_from_slice(of_owner);
         found.sort_unstable();
-        found.into_iter().collect()
+        found
     }
 
     /// Rule 3. `spared`: what a resource may do without.
@@ -109,10 +136,15 @@ impl<'a> Waits<'a> {
             return None;
         }
         let place = |number: &Number| self.place_in_bad[*number];
-        let by_need = self.loose[id].on.iter().zip(&self.loose[id].numbers).flat_map(|(on, number)| {
-            self.graph.ancestors(*number).iter().filter_map(place).filter(|place| !spared(on, self.bad[*place]))
+        let me = &self.loose[id];
+        let by_need = me.on.iter().zip(&me.numbers).flat_map(|(on, number)| {
+            self.ancestors.of(*number).iter().filter_map(place).filter(|place| !spared(on, self.bad[*place]))
         });
-        let by_owner = || self.moving(id)?.own.iter().chain(&self.moving(id)?.needs).filter_map(place).min();
+        let by_owner = || {
+            let owner = self.owners.get(me.owner.as_deref()?)?;
+            let moving = owner.moves && me.phase > Phase::Stage;
+            moving.then(|| owner.own.iter().chain(&owner.needs).filter_map(place).min()).flatten()
+        };
         by_need.min().or_else(by_owner).map(|place| self.bad[place].clone())
     }
 }
