@@ -1,11 +1,11 @@
 //! Certificates from a real authority (pebble), served by a real nginx.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 
-use crate::machine::{Machine, wait_for};
+use crate::machine::{Machine, Outside, wait_for};
 
 const DOMAIN: &str = "page.example.org";
 const ALIAS: &str = "www.page.example.org";
@@ -15,11 +15,26 @@ const SOON: Duration = Duration::from_secs(60);
 /// every name to one server.
 struct Authority {
     machine: Machine,
+    /// The address of the name server it asks.
+    names: String,
 }
 
 impl Authority {
     /// All names lead to `server`.
     fn new(server: &Machine) -> Self {
+        let authority = Self::asking(server, None);
+        let ip = format!("-defaultIPv4={}", server.address());
+        let off = ["-http01=", "-https01=", "-tlsalpn01=", "-defaultIPv6=", "-dns01=:53", "-management=:8055"];
+        let mut names = vec!["systemd-run", "--unit=names", "pebble-challtestsrv", &ip];
+        names.extend(off);
+        authority.machine.run(&names).expect(0);
+        server.write("/etc/resolv.conf", &format!("nameserver {}\n", authority.machine.address()));
+        authority.start();
+        authority
+    }
+
+    /// Not started yet. `names`: the name server it asks, if not its own.
+    fn asking(server: &Machine, names: Option<String>) -> Self {
         let machine = Machine::blank("base-trixie");
         for program in ["pebble", "pebble-challtestsrv"] {
             machine.lab("push", &[&format!("/usr/bin/{program}"), &format!("/usr/bin/{program}")]);
@@ -33,16 +48,8 @@ impl Authority {
             "httpPort": 80, "tlsPort": 443, "ocspResponderURL": "", "externalAccountBindingRequired": false,
         } });
         machine.write("/root/pebble.json", &config.to_string());
-        let ip = format!("-defaultIPv4={}", server.address());
-        let off = ["-http01=", "-https01=", "-tlsalpn01=", "-defaultIPv6=", "-dns01=:53", "-management=:8055"];
-        let mut names = vec!["systemd-run", "--unit=names", "pebble-challtestsrv", &ip];
-        names.extend(off);
-        machine.run(&names).expect(0);
-        let authority = Self { machine };
-        authority.start();
-        server.write("/etc/resolv.conf", &format!("nameserver {}\n", authority.machine.address()));
         server.write("/etc/socle/pebble.pem", &made.cert.pem());
-        authority
+        Self { machine, names: names.unwrap_or_else(|| "127.0.0.1".to_owned()) }
     }
 
     fn start(&self) {
@@ -55,7 +62,8 @@ impl Authority {
             "-E",
             "PEBBLE_WFE_NONCEREJECT=5",
         ];
-        let pebble = ["pebble", "-config=/root/pebble.json", "-dnsserver=127.0.0.1:53"];
+        let names = format!("-dnsserver={}:53", self.names);
+        let pebble = ["pebble", "-config=/root/pebble.json", &names];
         self.machine.run(&[&run[..], &pebble].concat()).expect(0);
         wait_for("the authority answers", SOON, || self.ask("/roots/0"));
     }
@@ -212,6 +220,134 @@ fn a_site_is_served_by_https_without_anyone_asking() {
     wait_for("the site answers after a boot", SOON, || server.run(&["curl", "-sSfk", "https://127.0.0.1/"]).ok());
     visited(&server, DOMAIN, "127.0.0.1");
     assert!(server.socle(&["agent", "apply"]).expect(0).contains("nothing to do"));
+}
+
+/// `printf %s 'a key for tests of thirty-two B.' | base64`
+const KEY: &str = "YSBrZXkgZm9yIHRlc3RzIG9mIHRoaXJ0eS10d28gQi4=";
+
+/// BIND outside the machines, primary of `example.org`: every name leads to one server, and updates with a key are
+/// taken.
+struct NameServer {
+    place: Outside,
+    process: std::process::Child,
+    directory: tempfile::TempDir,
+}
+
+impl NameServer {
+    fn new(server: &Machine) -> Self {
+        let place = Outside::new();
+        let directory = tempfile::tempdir().unwrap();
+        let (ours, path) = (place.address(), directory.path().display().to_string());
+        let theirs = server.address();
+        let zone = format!(
+            "$ORIGIN example.org.\n$TTL 5\n@ SOA ns1 admin 1 5 5 3600 1\n@ NS ns1\nns1 A {ours}\npage A {theirs}\n*.page A {theirs}\n"
+        );
+        let configuration = format!(
+            "options {{ directory \"{path}\"; listen-on {{ {ours}; }}; listen-on-v6 {{ none; }}; pid-file none; session-keyfile none;\n\
+             lock-file none; recursion no; dnssec-validation no; }};\ncontrols {{ }};\n\
+             key \"socle\" {{ algorithm hmac-sha256; secret \"{KEY}\"; }};\n\
+             zone \"example.org\" {{ type primary; file \"zone\"; notify no; update-policy {{ grant socle zonesub TXT; }}; }};\n"
+        );
+        std::fs::write(directory.path().join("zone"), zone).unwrap();
+        std::fs::write(directory.path().join("named.conf"), configuration).unwrap();
+        let args = ["/usr/sbin/named", "-g", "-c", &format!("{path}/named.conf")];
+        let process = place.start(&args, &directory.path().join("log"));
+        server.write("/etc/resolv.conf", &format!("nameserver {ours}\n"));
+        let names = Self { place, process, directory };
+        wait_for("the name server answers", SOON, || server.run(&["getent", "hosts", DOMAIN]).ok());
+        names
+    }
+
+    /// What it was told, and what it refused.
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_wildcard_is_proven_by_the_dns() {
+    let server = Machine::new("web-trixie");
+    let names = NameServer::new(&server);
+    let authority = Authority::asking(&server, Some(names.place.address()));
+    authority.start();
+    authority.trusted_by(&server);
+    server.write("/etc/socle/dns.key", &format!("{KEY}\n"));
+    server.run(&["chmod", "0600", "/etc/socle/dns.key"]).expect(0);
+    let provider = format!(
+        "[instances.page.certificate]\nwildcard = true\nchallenge = \"dns-01\"\ndns = \"ours\"\n\
+         [dns.ours]\nprovider = \"rfc2136\"\nsettings = {{ server = \"{}:53\", key_name = \"socle\" }}\n\
+         secret_files = {{ key = \"/etc/socle/dns.key\" }}\n",
+        names.place.address()
+    );
+    server.write("/root/page.toml", &authority.document(&provider));
+    server.socle(&["agent", "apply", "/root/page.toml"]).expect(0);
+    let renewed = server.socle(&["agent", "cert", "renew", "page"]);
+    assert_eq!(renewed.code, 0, "{}\n{}\n{}", renewed.stdout, renewed.stderr, names.log());
+    let standing = listed(&server);
+    assert_eq!(standing["source"], "acme", "{standing}");
+    let serial = visited(&server, DOMAIN, "127.0.0.1");
+    // A name of the zone below the domain, of which the document says nothing.
+    assert_eq!(visited(&server, &format!("anything.{DOMAIN}"), "127.0.0.1"), serial);
+    let asked = server.run(&["grep", "-c", "acme-challenge", "/var/log/nginx/access.log"]);
+    assert_eq!((asked.code, asked.stdout.trim()), (1, "0"), "nobody comes by port 80 for this: {}", asked.stderr);
+    // What was published is taken back, and the key is told to nobody.
+    assert!(names.log().contains("adding an RR") && names.log().contains("deleting an RR"), "{}", names.log());
+    server.write("/root/line", KEY);
+    let leaked = server.run(&["grep", "-rlFf", "/root/line", "/var/log", "/run", "/var/lib/socle"]);
+    assert_eq!((leaked.code, leaked.stdout.as_str()), (1, ""), "{}", leaked.stderr);
+}
+
+/// Spread over the time a whole renewal takes, whatever the machine's speed.
+const CUTS: u32 = 8;
+
+#[test]
+fn a_power_cut_during_an_order_leaves_a_whole_certificate() {
+    let server = Machine::new("web-trixie");
+    let authority = Authority::new(&server);
+    authority.trusted_by(&server);
+    server.write("/root/page.toml", &authority.document(""));
+    // Without the daemon: whoever asks waits for the order, and nobody else makes one.
+    server.socle(&["agent", "apply", "/root/page.toml"]).expect(0);
+    let renew = ["socle", "agent", "cert", "renew", "page"];
+    let begun = Instant::now();
+    server.run(&renew).expect(0);
+    let whole = begun.elapsed();
+    let mut serials = vec![visited(&server, DOMAIN, "127.0.0.1")];
+    for cut in 0..CUTS {
+        let at = whole * (2 * cut + 1) / (2 * CUTS);
+        let mut renewal = server.start(&renew);
+        let started = Instant::now();
+        while started.elapsed() < at && renewal.try_wait().is_ok_and(|done| done.is_none()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server.power_cut();
+        let _: std::io::Result<std::process::Output> = renewal.wait_with_output();
+        server.up();
+        server.write("/etc/resolv.conf", &format!("nameserver {}\n", authority.machine.address()));
+        // What the disk has is a pair, whichever it is.
+        wait_for("the site answers after a power cut", SOON, || {
+            server.run(&["curl", "-sSfk", "https://127.0.0.1/"]).ok()
+        });
+        visited(&server, DOMAIN, "127.0.0.1");
+        // One pass heals: it takes up the order that was begun, and nothing is left of it.
+        let healed = server.socle(&["agent", "apply"]);
+        assert_eq!(healed.code, 0, "after {at:?} of {whole:?}: {}\n{}", healed.stdout, healed.stderr);
+        let standing = listed(&server);
+        assert!(standing["order"].is_null() && standing["last_error"].is_null(), "after {at:?}: {standing}");
+        let left =
+            server.run(&["find", "/run/socle-acme", "/var/lib/socle/tls", "-type", "f", "-name", "order-key.pem"]);
+        assert_eq!(left.stdout, "", "after {at:?}");
+        serials.push(visited(&server, DOMAIN, "[::1]"));
+    }
+    serials.dedup();
+    assert!(serials.len() > 1, "no renewal came through");
 }
 
 /// An authority of somebody's own, and its certificate.

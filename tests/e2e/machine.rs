@@ -221,6 +221,49 @@ impl Machine {
     }
 }
 
+/// An address on the lab's switch for programs of the host, as a part of the world outside the machines.
+pub struct Outside {
+    number: u8,
+    _claim: File,
+}
+
+impl Outside {
+    pub fn new() -> Self {
+        let (number, claim) = claim();
+        let outside = Self { number, _claim: claim };
+        let _ = lab(&["in", "ip", "address", "del", &outside.on_switch(), "dev", "br0"]);
+        lab_ok(&["in", "ip", "address", "add", &outside.on_switch(), "dev", "br0"]);
+        outside
+    }
+
+    pub fn address(&self) -> String {
+        format!("{NETWORK}.{}", self.number)
+    }
+
+    fn on_switch(&self) -> String {
+        format!("{}/24", self.address())
+    }
+
+    /// A program of the host, reachable by every machine; to be ended by whoever started it.
+    pub fn start(&self, args: &[&str], log: &Path) -> std::process::Child {
+        let log = File::create(log).unwrap();
+        Command::new(project().join("tests/lab/lab.sh"))
+            .arg("in")
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("lab.sh runs")
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = lab(&["in", "ip", "address", "del", &self.on_switch(), "dev", "br0"]);
+    }
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::env::var_os("SOCLE_LAB_KEEP").is_none() {

@@ -376,7 +376,7 @@ net)    case ${1:-} in up) net_up;; down) net_down;; *) die "net up|down";; esac
 mirror) net_up; echo "https://mirror.$LAB_DOMAIN";;
 apt-mirror) host_mirror;;
 uplink) uplink "$@";;
-in)     [ $# -gt 0 ] || die "in CMD..."; net_up; in_ns "$LAB_ID" "$@";;
+in)     [ $# -gt 0 ] || die "in CMD..."; net_up; exec nsenter --net="/run/netns/$LAB_ID" -- "$@";;
 up)     [ $# -ge 2 ] || die "up NAME IP [IMAGE]"; up "$@";;
 exec)   [ $# -ge 2 ] || die "exec NAME CMD..."; l=$(must_lead "$1"); shift
         enter "$l" systemd-run --quiet --wait --pipe --collect --service-type=exec -p WorkingDirectory=/root -E HOME=/root -E DEBIAN_FRONTEND=noninteractive -E LANG=C.UTF-8 -- "$@";;
