@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use clap::Subcommand;
 use serde::Serialize;
 
 use super::agent::{ask, told};
+use super::backup_key::KeyCommand;
 use super::progress::Terminal;
-use super::{Exit, print};
-use crate::agent::backup::{self, BackupError, Ran, key, restore::RestorePlan};
+use super::{Exit, backup_key, print};
+use crate::agent::backup::{self, BackupError, Ran, Tidied, restore::RestorePlan};
 use crate::agent::door::Request;
 use crate::agent::reconcile::Agent;
 use crate::host::vault::{Access, Depth, Snapshot};
@@ -43,11 +45,30 @@ pub enum BackupCommand {
         #[arg(long)]
         all: bool,
     },
+    /// Tell what a snapshot holds
+    Show {
+        /// Of this instance
+        instance: Name,
+        /// In this repository; without it, in the first
+        #[arg(long, value_name = "NAME")]
+        repository: Option<Name>,
+        /// The snapshot, by the beginning of its identifier, or the newest not after this time
+        #[arg(long, value_name = "SNAPSHOT|TIME")]
+        at: Option<String>,
+    },
+    /// Take out what no rule keeps, and give its room back (done each week by itself)
+    Prune {
+        /// Of this repository; without it, of every one
+        #[arg(long, value_name = "NAME")]
+        repository: Option<Name>,
+    },
     /// Show the recovery key: keep it where the server is not
     Key {
         /// Of this repository; without it, of the first
         #[arg(long, value_name = "NAME")]
         repository: Option<Name>,
+        #[command(subcommand)]
+        act: Option<KeyCommand>,
     },
 }
 
@@ -86,13 +107,18 @@ pub async fn run(agent: &Agent, command: BackupCommand, terminal: &Arc<Terminal>
         }
         BackupCommand::List { instance, repository } => list(agent, instance.as_ref(), repository.as_ref(), json).await,
         BackupCommand::Check { repository, all } => check(agent, repository.as_ref(), all, terminal, json).await,
-        BackupCommand::Key { repository } => show_key(agent, repository.as_ref(), json),
+        BackupCommand::Show { instance, repository, at } => {
+            show(agent, &instance, repository.as_ref(), at.as_deref(), json).await
+        }
+        BackupCommand::Prune { repository } => prune(agent, repository.as_ref(), terminal, json).await,
+        BackupCommand::Key { repository, act } => backup_key::run(agent, repository.as_ref(), act, json).await,
     };
     terminal.finish();
     done.or_else(|error| failed(error, json))
 }
 
 pub async fn restore(agent: &Agent, args: RestoreArgs, terminal: &Arc<Terminal>, json: bool) -> anyhow::Result<Exit> {
+    let begun = Instant::now();
     let staged = {
         let _listening = agent.progress.to(terminal.clone());
         stage_restore(agent, &args).await
@@ -112,11 +138,23 @@ pub async fn restore(agent: &Agent, args: RestoreArgs, terminal: &Arc<Terminal>,
             }
             Ok(Exit::NotConverged)
         }
-        Ok(_) => ask(agent, Request::Reconcile, terminal, json, false).await,
+        Ok(_) => {
+            let exit = ask(agent, Request::Reconcile, terminal, json, false).await?;
+            Ok(timed(exit, begun))
+        }
     }
 }
 
+/// How long it took until everything answered again: what an owner may count on.
+fn timed(exit: Exit, begun: Instant) -> Exit {
+    if exit == Exit::Converged {
+        print::tell!("brought back in {:.1} s", begun.elapsed().as_secs_f64());
+    }
+    exit
+}
+
 pub async fn recover(agent: &Agent, args: RecoverArgs, terminal: &Arc<Terminal>, json: bool) -> anyhow::Result<Exit> {
+    let begun = Instant::now();
     let (_, text) = super::agent::read(&args.key_file)?;
     let staged = {
         let _listening = agent.progress.to(terminal.clone());
@@ -134,11 +172,11 @@ pub async fn recover(agent: &Agent, args: RecoverArgs, terminal: &Arc<Terminal>,
     {
         return told(&error.report(), json);
     }
-    Ok(exit)
+    Ok(timed(exit, begun))
 }
 
 /// What stops a command.
-enum Failure {
+pub(super) enum Failure {
     Backup(BackupError),
     Other(anyhow::Error),
 }
@@ -286,16 +324,48 @@ async fn check(
     Ok(if whole { Exit::Converged } else { Exit::NotConverged })
 }
 
-fn show_key(agent: &Agent, repository: Option<&Name>, json: bool) -> Result<Exit, Failure> {
+async fn show(
+    agent: &Agent,
+    instance: &Name,
+    repository: Option<&Name>,
+    at: Option<&str>,
+    json: bool,
+) -> Result<Exit, Failure> {
     let (name, repository) = agent.repository(repository)?;
-    let key = key::read(&agent.state, &name)?.ok_or_else(|| BackupError::NoKey(name.clone()))?;
+    let from = (name.to_string(), agent.access(&name, &repository)?);
+    let (plan, manifest) = agent.plan_restore(&from, instance, at).await?;
     if json {
-        let key = key.expose();
-        print::json(&serde_json::json!({ "repository": name, "location": repository.location, "key": key }))?;
+        print::json(
+            &serde_json::json!({ "snapshot": plan.snapshot, "bytes": plan.bytes, "files": plan.files, "holds": manifest }),
+        )?;
     } else {
-        print::raw(format!("{}\n", key.expose()).as_bytes())?;
-        print::tell!("with it and `{}`, a blank server becomes this one:", repository.location);
-        print::tell!("hint: socle agent recover --repository {} --key-file FILE", repository.location);
+        print::raw(summary(&plan).as_bytes())?;
+        let databases = manifest.databases.iter().map(|(engine, name)| format!("{} {name}", engine.as_str()));
+        let parts = databases.chain(["data, settings and secrets".to_owned(), "the server's document".to_owned()]);
+        print::raw(format!("  {}\n", parts.collect::<Vec<_>>().join(", ")).as_bytes())?;
+    }
+    Ok(Exit::Converged)
+}
+
+async fn prune(
+    agent: &Agent,
+    repository: Option<&Name>,
+    terminal: &Arc<Terminal>,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let mut all = Vec::new();
+    for (name, repository) in agent.repositories(repository)? {
+        all.push(agent.prune_backup(&name, &repository).await?);
+    }
+    terminal.finish();
+    if json {
+        print::json(&all)?;
+    } else {
+        for Tidied { repository, forgotten, pruned } in &all {
+            let (removed, kept) = (print::size(pruned.removed_bytes), print::size(pruned.kept_bytes));
+            let line = format!("{repository}: {forgotten} snapshots let go, {removed} given back, {kept} kept\n");
+            print::raw(line.as_bytes())?;
+        }
     }
     Ok(Exit::Converged)
 }
@@ -311,19 +381,23 @@ async fn stage_restore(agent: &Agent, args: &RestoreArgs) -> Result<RestorePlan,
 }
 
 fn words(plan: &RestorePlan) -> String {
+    let place = if plan.replaces {
+        "takes the place of what is there now; it is down meanwhile"
+    } else {
+        "nothing is there now"
+    };
+    format!("{}  {place}\n", summary(plan))
+}
+
+fn summary(plan: &RestorePlan) -> String {
     let id: String = plan.snapshot.0.chars().take(8).collect();
     let databases = match plan.databases {
         0 => String::new(),
         1 => ", 1 database".to_owned(),
         more => format!(", {more} databases"),
     };
-    let place = if plan.replaces {
-        "takes the place of what is there now; it is down meanwhile"
-    } else {
-        "nothing is there now"
-    };
     format!(
-        "{}  from snapshot {id} of {} ({}, {}): version {}, {} in {} files{databases}\n  {place}\n",
+        "{}  from snapshot {id} of {} ({}, {}): version {}, {} in {} files{databases}\n",
         plan.instance,
         print::time(plan.at),
         plan.repository,

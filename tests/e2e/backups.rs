@@ -42,6 +42,11 @@ fn a_lost_instance_and_a_lost_server_come_back() {
     let listed = machine.socle(&["agent", "backup", "list", "blog", "--json"]).json();
     assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
     machine.socle(&["agent", "backup", "check", "--all"]).expect(0);
+    keys_come_and_go(&machine);
+    let pruned = machine.socle(&["agent", "backup", "prune"]).expect(0);
+    assert!(pruned.contains("home: 0 snapshots let go"), "{pruned}");
+    let shown = machine.socle(&["agent", "backup", "show", "blog"]).expect(0);
+    assert!(shown.contains("version 6.8.7") && shown.contains("mariadb blog"), "{shown}");
     let key = machine.socle(&["agent", "backup", "key"]).expect(0);
     assert_eq!(key.trim().len(), 39, "{key}");
     let journal = machine.run(&["journalctl", "--no-pager", "--unit=socle-backup@home.service"]).stdout;
@@ -112,4 +117,28 @@ fn a_damaged_repository_is_told_and_no_backup_is_good() {
     machine.write("/srv/backup", "a file is in its place");
     let gone = machine.socle(&["agent", "backup", "now"]);
     assert!(gone.code == 1 && gone.stderr.contains("/srv/backup"), "{} {}", gone.code, gone.stderr);
+}
+
+/// Keys of the repository `home`: a second one, a new one, and the second one gone.
+fn keys_come_and_go(machine: &Machine) {
+    let of = |act: &[&str]| machine.socle(&[&["agent", "backup", "key"][..], act].concat());
+    let first = of(&[]).expect(0);
+    let friend = of(&["add", "--label", "a friend"]).expect(0);
+    assert_ne!(first, friend);
+    let listed = of(&["list", "--json"]).json();
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    let second = of(&["rotate"]).expect(0);
+    assert_ne!(first, second);
+    assert_eq!(of(&[]).expect(0), second);
+    machine.socle(&["agent", "backup", "list"]).expect(0);
+    let keys = of(&["list", "--json"]).json();
+    let keys = keys.as_array().unwrap();
+    assert_eq!(keys.len(), 2, "the first one is gone: {keys:?}");
+    let theirs = keys.iter().find(|key| key["user"] == "a friend").unwrap()["id"].as_str().unwrap();
+    let ours = keys.iter().find(|key| key["ours"] == true).unwrap()["id"].as_str().unwrap();
+    assert_ne!(of(&["remove", &ours[..8]]).code, 0, "the server's own key stays");
+    of(&["remove", &theirs[..8]]).expect(0);
+    assert_eq!(of(&["list", "--json"]).json().as_array().unwrap().len(), 1);
+    let unknown = of(&["remove", "nothing"]);
+    assert!(unknown.code != 0 && unknown.stderr.contains("no key of `home` is `nothing`"), "{}", unknown.stderr);
 }

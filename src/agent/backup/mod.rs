@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use content::{Manifest, instance_of};
 pub use record::Record;
-pub use run::{Outcome, Ran};
+pub use run::{Outcome, Ran, Tidied};
 
 use super::ledger::Ledger;
 use super::reconcile::{Agent, AgentError};
@@ -39,6 +39,10 @@ pub enum BackupError {
     KeyDamaged(PathBuf),
     #[error("there is no snapshot of `{instance}` in `{repository}`{}", .at.as_ref().map(|at| format!(" that is `{at}`")).unwrap_or_default())]
     NoSnapshot { repository: String, instance: Name, at: Option<String> },
+    #[error("no key of `{repository}` is `{id}`")]
+    NoSuchKey { repository: Name, id: String },
+    #[error("the repository `{0}` is damaged: nothing is taken out of it")]
+    Damaged(Name),
     #[error("`{at}` is more than one snapshot of `{instance}`")]
     Ambiguous { instance: Name, at: String },
     #[error("the snapshot `{id}` was not made by this program, or by a newer one")]
@@ -101,6 +105,12 @@ impl BackupError {
             }
             BackupError::NoSnapshot { instance, .. } | BackupError::Ambiguous { instance, .. } => {
                 ("backup.no-snapshot", Some(format!("socle agent backup list {instance}")))
+            }
+            BackupError::NoSuchKey { repository, .. } => {
+                ("backup.no-such-key", Some(format!("socle agent backup key --repository {repository} list")))
+            }
+            BackupError::Damaged(name) => {
+                ("backup.damaged", Some(format!("socle agent backup check --all --repository {name}")))
             }
             BackupError::Foreign { .. } => ("backup.foreign", Some("any restic client restores it".into())),
             BackupError::Unsettled(_) => ("backup.unsettled", Some("socle agent apply".into())),

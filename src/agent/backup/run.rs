@@ -11,7 +11,8 @@ use super::record::{Check, Failed, Good};
 use super::{BackupError, Record, access, keep, key};
 use crate::agent::ledger::Ledger;
 use crate::agent::reconcile::{Agent, AgentError};
-use crate::host::vault::{Access, Checked, Depth, Entry, Order, Snapshot, Source};
+use crate::host::PortError;
+use crate::host::vault::{Access, Checked, Depth, Entry, Order, Pruned, Snapshot, Source};
 use crate::model::document::{Document, Engine, InstanceState, Keep, Repository};
 use crate::model::report::ErrorReport;
 use crate::model::{Kind, Name, ResourceId};
@@ -49,6 +50,16 @@ pub struct Ran {
     pub check: Check,
     /// Snapshots that no rule keeps any more.
     pub forgotten: usize,
+}
+
+/// What was taken out of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tidied {
+    pub repository: Name,
+    /// Snapshots that no rule keeps any more.
+    pub forgotten: usize,
+    #[serde(flatten)]
+    pub pruned: Pruned,
 }
 
 impl Ran {
@@ -170,6 +181,25 @@ impl Agent {
     }
 
     /// Forgets what no rule keeps, of this server only, each instance for itself.
+    /// Lets go what no rule keeps, and gives its room back: packs are marked first, and deleted two days later.
+    pub async fn prune_backup(&self, name: &Name, repository: &Repository) -> Result<Tidied, BackupError> {
+        let _lock = self.backup_lock(name)?;
+        let of = |error: PortError| BackupError::from(error).of(name, repository);
+        let access = self.access(name, repository)?;
+        let mut record = Record::load(&self.state, name)?;
+        let checked = self.vault.check(&access, Depth::Structure, &*self.host.progress).await.map_err(of)?;
+        if !checked.damage.is_empty() {
+            return Err(BackupError::Damaged(name.clone()));
+        }
+        let host = server(self, &self.document()?);
+        let forgotten =
+            self.let_go(&access, repository.keep, &host).await.map_err(|error| error.of(name, repository))?;
+        let pruned = self.vault.prune(&access, PRUNE_KEEPS, &*self.host.progress).await.map_err(of)?;
+        record.pruned_at = Some((self.now)());
+        record.store(&self.state, name)?;
+        Ok(Tidied { repository: name.clone(), forgotten, pruned })
+    }
+
     async fn let_go(&self, access: &Access, rules: Keep, server: &str) -> Result<usize, BackupError> {
         let all = self.vault.snapshots(access).await?;
         let mut unneeded = Vec::new();
