@@ -65,9 +65,10 @@ pub async fn run(agent: Agent, keeper: Keeper) -> Result<(), DaemonError> {
     let (questions, asked) = mpsc::channel(WAITING);
     let (loads, mut to_load) = mpsc::channel(1);
     let certificates = Arc::new(Notify::new());
+    let link = Link::default();
+    let keeper = keeper.with_fleet(Arc::new(link.clone()));
     let tending = tokio::spawn(tending::tend(agent.clone(), keeper, certificates.clone(), asked, loads));
     let door = tokio::spawn(open_door(listener, Waiting { jobs, questions }));
-    let link = Link::default();
     let link_door = tokio::spawn(link.clone().open(for_link, agent.clone()));
 
     let mut tick = tokio::time::interval(Duration::from_secs(agent.interval_s.into()));

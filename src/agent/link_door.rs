@@ -4,21 +4,25 @@
 //! told to the controller. That is all: a program that misuses this door can keep the controller's word from
 //! the agent, and cannot put another in its place. One connection; a new one replaces the old.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::certificates::internal::{FleetAuthority, FleetError};
 use super::outbox::OutboxError;
 use super::reconcile::{Agent, AgentError};
 use crate::engine::{Event, Events};
+use crate::model::Name;
 use crate::wire::door;
 use crate::wire::envelope::Envelope;
 use crate::wire::frame::{FrameError, Reader, Writer};
-use crate::wire::message::{FromAgent, MAX_BYTES, OUTBOX_BATCH, ToAgent};
+use crate::wire::message::{Certified, FromAgent, MAX_BYTES, OUTBOX_BATCH, ToAgent};
 
 /// Where the daemon listens for its link.
 pub const SOCKET: &str = "/run/socle/link.sock";
@@ -29,6 +33,8 @@ pub const GROUP: &str = "socle-door";
 const WAITING: usize = 256;
 /// Progress of a download is told this often at most.
 const BYTES_EVERY: Duration = Duration::from_millis(500);
+/// For the controller to sign for a site.
+const CERTIFIED: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 enum LinkError {
@@ -56,6 +62,8 @@ struct Shared {
     /// To the connected link.
     out: Mutex<Option<mpsc::Sender<FromAgent>>>,
     outbox: Notify,
+    /// Who waits for a certificate, and the number of the last request.
+    certifying: Mutex<(u64, BTreeMap<u64, oneshot::Sender<Certified>>)>,
 }
 
 impl Link {
@@ -144,6 +152,12 @@ impl Link {
                         told = true;
                         sent = send_outbox(agent, &mut writer, sent.max(sequence)).await?;
                     }
+                    ToAgent::Certified { request, outcome } => {
+                        if let Some(answer) = lock(&self.0.certifying).1.remove(&request) {
+                            // Whoever asked may have lost patience.
+                            let _ = answer.send(outcome);
+                        }
+                    }
                     ToAgent::Welcome | ToAgent::Certificate { .. } | ToAgent::Ping | ToAgent::Bye { .. } => {
                         return Err(LinkError::NotForUs);
                     }
@@ -151,6 +165,30 @@ impl Link {
                 message = out.recv() => writer.send(&message.ok_or(LinkError::Replaced)?).await?,
                 () = self.0.outbox.notified(), if told => sent = send_outbox(agent, &mut writer, sent).await?,
             }
+        }
+    }
+}
+
+#[async_trait]
+impl FleetAuthority for Link {
+    async fn certify(&self, instance: &Name, csr: Vec<u8>) -> Result<String, FleetError> {
+        let (answer, answered) = oneshot::channel();
+        let request = {
+            let (last, waiting) = &mut *lock(&self.0.certifying);
+            waiting.retain(|_, answer| !answer.is_closed());
+            *last += 1;
+            waiting.insert(*last, answer);
+            *last
+        };
+        if lock(&self.0.out).is_none() {
+            return Err(FleetError::Away);
+        }
+        self.tell(FromAgent::Certify { request, instance: instance.clone(), csr });
+        match tokio::time::timeout(CERTIFIED, answered).await {
+            Ok(Ok(Certified::Chain { pem })) => Ok(pem),
+            Ok(Ok(Certified::Refused { error })) => Err(FleetError::Refused(error)),
+            Ok(Err(_)) => Err(FleetError::Away),
+            Err(_) => Err(FleetError::Late(CERTIFIED.as_secs())),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::certificates::internal::NoFleet;
 use super::certificates::precheck::Probing;
 use super::certificates::watch::Journal;
 use super::certificates::{Keeper, Parts};
@@ -102,6 +103,7 @@ fn keeper_at(agent: &Agent, state: &Path) -> Keeper {
     let random = agent.random;
     let challenges = agent.host.path(CHALLENGES);
     let parts = Parts {
+        fleet: Arc::new(NoFleet),
         authorities: Arc::new(AcmeAuthorities { state: state.to_owned(), patience: Default::default() }),
         dns: Arc::new(ProviderDns::new(Resolver::system())),
         check: Arc::new(Probing::new(Resolver::system(), challenges.clone(), Arc::new(reach::own_addresses), 80)),

@@ -293,7 +293,7 @@ pub(super) async fn ask(
 /// Without the daemon nobody else orders certificates: so it is done now, and the wait is seen.
 async fn with_certificates(agent: &Agent, mut report: Report, events: &dyn Events) -> anyhow::Result<Report> {
     let settings = agent.ordered()?;
-    if settings.certificates.values().any(|wanted| matches!(wanted.source, Source::Acme(_))) {
+    if settings.certificates.values().any(|wanted| matches!(wanted.source, Source::Acme(_) | Source::Internal)) {
         let done = tending::tend_here(agent, &real::keeper(agent), Ask::Due, events).await;
         match done {
             Ok(standings) => report.certificates = standings,

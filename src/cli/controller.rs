@@ -9,7 +9,8 @@ use super::client::Controller;
 use super::{Exit, Places, controller_home as home, fleet_words, print};
 use crate::controller::api;
 use crate::controller::api::types::{
-    AlarmName, AuditView, Invitation, JoinTokenView, MadeToken, NewServer, NewToken, Nothing, ServerView, TokenView,
+    AlarmName, AuditView, Invitation, JoinTokenView, MadeToken, NewServer, NewToken, Nothing, ServerView,
+    SitesAuthority, TokenView,
 };
 use crate::controller::store::Scope;
 use crate::durable;
@@ -72,6 +73,8 @@ pub enum ControllerCommand {
     },
     /// Make this machine the controller of a backup; the service must not run
     Restore { file: PathBuf },
+    /// Print the certificate that visitors of the fleet's private sites trust (PEM)
+    SitesAuthority,
     /// Print the description of the API (OpenAPI)
     Openapi,
 }
@@ -155,6 +158,10 @@ async fn ask(controller: &Controller, command: ControllerCommand, json: bool) ->
                 print::tell!("this is shown once; put it into a file that nobody else may read:");
             }
             return listed(made, text, json);
+        }
+        ControllerCommand::SitesAuthority => {
+            let authority: Result<SitesAuthority, _> = controller.get("/v1/sites-authority").await;
+            return listed(authority, |authority| authority.pem.clone(), json);
         }
         ControllerCommand::Backup { file } => return write_backup(controller, &file, json).await,
         ControllerCommand::Token(TokenCommand::Revoke { id }) => delete(controller, "join-tokens", &id).await,

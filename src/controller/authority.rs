@@ -9,12 +9,15 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use crate::model::certificate::CertifiedName;
 use crate::wire::tls::Peer;
 
 /// An agent's certificate lives this long; it asks for the next at half of it.
 pub const AGENT_LIFE: Duration = Duration::from_secs(7 * DAY_S);
 /// The controller makes itself a new one at every start and every day.
 pub const SERVER_LIFE: Duration = Duration::from_secs(90 * DAY_S);
+/// A site's certificate lives this long; its agent asks for the next with a third of it left.
+pub const SITE_LIFE: Duration = Duration::from_secs(30 * DAY_S);
 const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 366 * DAY_S);
 /// Certificates begin in the past: the clock of a server may be a day or two behind.
 const BACKDATED: Duration = Duration::from_secs(3 * DAY_S);
@@ -40,15 +43,25 @@ pub struct AuthorityPem {
 
 pub struct Authority {
     certificate: CertificateDer<'static>,
+    pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
     /// Of a new fleet.
     pub fn create(fleet_name: &str, now: jiff::Timestamp) -> Result<AuthorityPem, AuthorityError> {
+        Self::make(format!("Socle authority of {fleet_name}"), now)
+    }
+
+    /// For the fleet's sites with private names: people may trust it without giving it any power over the fleet.
+    pub fn create_for_sites(fleet_name: &str, now: jiff::Timestamp) -> Result<AuthorityPem, AuthorityError> {
+        Self::make(format!("Sites of {fleet_name}"), now)
+    }
+
+    fn make(name: String, now: jiff::Timestamp) -> Result<AuthorityPem, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Issue)?;
         let mut params = template(now, AUTHORITY_LIFE);
-        params.distinguished_name.push(DnType::CommonName, format!("Socle authority of {fleet_name}"));
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(AuthorityError::Issue)?;
@@ -61,7 +74,7 @@ impl Authority {
         let certificate = CertificateDer::from_pem_slice(pem.certificate.as_bytes())
             .map_err(|_| AuthorityError::Unusable(rcgen::Error::CouldNotParseCertificate))?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(AuthorityError::Unusable)?;
-        Ok(Self { certificate, issuer })
+        Ok(Self { certificate, pem: pem.certificate.clone(), issuer })
     }
 
     pub fn certificate(&self) -> &CertificateDer<'static> {
@@ -104,11 +117,7 @@ impl Authority {
         now: jiff::Timestamp,
         life: Duration,
     ) -> Result<CertificateDer<'static>, AuthorityError> {
-        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
-            .map_err(|error| AuthorityError::Request(error.to_string()))?;
-        if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
-            return Err(AuthorityError::Request("its key is not of the kind ECDSA P-256".to_owned()));
-        }
+        let request = request(csr)?;
         let mut params = template(now, life);
         let uri = peer.uri().try_into().map_err(AuthorityError::Issue)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
@@ -118,6 +127,43 @@ impl Authority {
         let certificate = params.signed_by(&request.public_key, &self.issuer).map_err(AuthorityError::Issue)?;
         Ok(certificate.der().clone())
     }
+
+    /// For a site: a chain (PEM) with the authority's own certificate. Only the public key is taken from the request.
+    pub fn for_site(
+        &self,
+        csr: &[u8],
+        names: &[CertifiedName],
+        serial: [u8; 16],
+        now: jiff::Timestamp,
+    ) -> Result<String, AuthorityError> {
+        let request = request(csr)?;
+        let mut params = template(now, SITE_LIFE);
+        let name = |name: &CertifiedName| {
+            let text = name.to_string();
+            text.as_str().try_into().map(SanType::DnsName).map_err(|_| AuthorityError::Name(text))
+        };
+        params.subject_alt_names = names.iter().map(name).collect::<Result<_, _>>()?;
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = params.signed_by(&request.public_key, &self.issuer).map_err(AuthorityError::Issue)?;
+        Ok(format!("{}{}", leaf.pem(), self.pem()))
+    }
+
+    /// The authority's own certificate, PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+}
+
+/// A certificate request whose key is of the one kind we sign for.
+fn request(csr: &[u8]) -> Result<CertificateSigningRequestParams, AuthorityError> {
+    let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
+        .map_err(|error| AuthorityError::Request(error.to_string()))?;
+    if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
+        return Err(AuthorityError::Request("its key is not of the kind ECDSA P-256".to_owned()));
+    }
+    Ok(request)
 }
 
 fn template(now: jiff::Timestamp, life: Duration) -> CertificateParams {

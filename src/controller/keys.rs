@@ -10,6 +10,8 @@ use crate::wire::key::KeyError;
 
 pub struct Keys {
     pub authority: Authority,
+    /// Signs for sites with private names, and for nothing else.
+    pub sites: Authority,
     /// Signs documents.
     pub document: SigningKey,
 }
@@ -35,11 +37,14 @@ pub enum KeysError {
 const CERTIFICATE: &str = "authority.pem";
 const KEY: &str = "authority.key";
 const DOCUMENT: &str = "document.key";
+/// What people who visit the fleet's private sites may trust.
+pub const SITES: &str = "sites.pem";
+const SITES_KEY: &str = "sites.key";
 
 /// What to keep safe, below the controller's directory.
 pub const DIRECTORY: &str = "keys";
 /// The files in it.
-pub const FILES: [&str; 3] = [CERTIFICATE, KEY, DOCUMENT];
+pub const FILES: [&str; 5] = [CERTIFICATE, KEY, DOCUMENT, SITES, SITES_KEY];
 
 impl Keys {
     /// Makes the keys of a new fleet. Refuses to replace any.
@@ -59,18 +64,22 @@ impl Keys {
             .create(directory)
             .map_err(|error| KeysError::Directory(directory.to_owned(), error))?;
         let pem = Authority::create(fleet_name, now)?;
+        let sites = Authority::create_for_sites(fleet_name, now)?;
         let document = SigningKey::generate(random);
+        durable::write(&directory.join(SITES), sites.certificate.as_bytes(), 0o644)?;
+        durable::write(&directory.join(SITES_KEY), sites.key.as_bytes(), 0o600)?;
         durable::write(&directory.join(CERTIFICATE), pem.certificate.as_bytes(), 0o644)?;
         durable::write(&directory.join(DOCUMENT), document.to_base64().as_bytes(), 0o600)?;
         durable::write(&directory.join(KEY), pem.key.as_bytes(), 0o600)?;
-        Ok(Self { authority: Authority::load(&pem)?, document })
+        Ok(Self { authority: Authority::load(&pem)?, sites: Authority::load(&sites)?, document })
     }
 
     pub fn load(directory: &Path) -> Result<Self, KeysError> {
         let pem = AuthorityPem { certificate: read(directory, CERTIFICATE)?, key: read(directory, KEY)? };
+        let sites = AuthorityPem { certificate: read(directory, SITES)?, key: read(directory, SITES_KEY)? };
         let document = SigningKey::from_base64(read(directory, DOCUMENT)?.trim())
             .map_err(|error| KeysError::Document(directory.join(DOCUMENT), error))?;
-        Ok(Self { authority: Authority::load(&pem)?, document })
+        Ok(Self { authority: Authority::load(&pem)?, sites: Authority::load(&sites)?, document })
     }
 }
 
@@ -92,6 +101,8 @@ mod tests {
         let read = Keys::load(&path).unwrap();
         assert_eq!(made.document.public(), read.document.public());
         assert_eq!(made.authority.certificate(), read.authority.certificate());
+        assert_eq!(made.sites.pem(), read.sites.pem());
+        assert_ne!(made.sites.pem(), made.authority.pem());
         assert!(matches!(
             Keys::create(&path, "test", jiff::Timestamp::UNIX_EPOCH, |seed| seed.fill(4)),
             Err(KeysError::Exist(_))

@@ -13,11 +13,13 @@ use super::authority::AuthorityError;
 use super::hub::{Question, Seat, What};
 use super::inbox::{Entry, NotStored};
 use super::store::{By, Certificate, Greeting, ItemBody, OutboxItem, Received, Server, ServerState, StoreError};
+use crate::model::certificate::{CertifiedName, Source};
 use crate::model::fleet::{Mark, Position};
 use crate::model::report::{ErrorReport, Status};
+use crate::model::{Name, document};
 use crate::wire::envelope::{Envelope, EnvelopeError};
 use crate::wire::frame::{FrameError, Reader, Writer};
-use crate::wire::message::{FromAgent, Item, MAX_BYTES, Planned, ToAgent};
+use crate::wire::message::{Certified, FromAgent, Item, MAX_BYTES, Planned, ToAgent};
 use crate::wire::tls::{self, Peer, TlsError};
 
 /// The first message must come within this time.
@@ -44,7 +46,7 @@ pub(super) enum SessionError {
     #[error("a newer connection took its place, or it was banned")]
     Cut,
     #[error("`{0}` is not enrolled, or under another key")]
-    NotEnrolled(crate::model::Name),
+    NotEnrolled(Name),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -223,6 +225,13 @@ impl<'a> Session<'a> {
             }
             FromAgent::Progress { event } => self.controller.hub.tell(server, What::Progress(event)),
             FromAgent::Renew { csr } => self.renew(&csr).await?,
+            FromAgent::Certify { request, instance, csr } => {
+                let outcome = match self.certify_site(&instance, &csr).await? {
+                    Ok(pem) => Certified::Chain { pem },
+                    Err(error) => Certified::Refused { error: error.report() },
+                };
+                self.say(ToAgent::Certified { request, outcome })?;
+            }
         }
         Ok(())
     }
@@ -256,6 +265,21 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Signs for a site of this server, for the names its newest document gives it.
+    async fn certify_site(&self, instance: &Name, csr: &[u8]) -> Result<Result<String, SiteError>, SessionError> {
+        let (controller, server) = (self.controller, &self.peer.server);
+        let Some(newest) = controller.store.newest(server).await? else {
+            return Ok(Err(SiteError::NotInternal(instance.clone())));
+        };
+        let payload = Envelope::from_json(&newest.envelope)?.open(&[controller.keys.document.public()])?;
+        let names = match names_of_site(&payload.text, instance) {
+            Ok(names) => names,
+            Err(error) => return Ok(Err(error)),
+        };
+        let signed = controller.keys.sites.for_site(csr, &names, controller.serial(), (controller.now)());
+        Ok(signed.map_err(SiteError::Authority))
+    }
+
     async fn renew(&self, csr: &[u8]) -> Result<(), SessionError> {
         let controller = self.controller;
         let (certificate, record) = controller.certify(csr, self.peer)?;
@@ -268,15 +292,45 @@ impl<'a> Session<'a> {
 impl Controller {
     /// A certificate for a server, and what is recorded of it.
     pub(super) fn certify(&self, csr: &[u8], peer: &Peer) -> Result<(Vec<u8>, Certificate), SessionError> {
-        let mut serial = [0; 16];
-        (self.random)(&mut serial);
-        // RFC 5280: positive.
-        serial[0] &= 0x7f;
+        let serial = self.serial();
         let certificate = self.keys.authority.for_agent(csr, peer, serial, (self.now)(), self.agent_life)?;
         let (_, not_after) = tls::validity(&certificate)?;
         let serial = serial.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok((certificate.to_vec(), Certificate { serial, not_after }))
     }
+
+    fn serial(&self) -> [u8; 16] {
+        let mut serial = [0; 16];
+        (self.random)(&mut serial);
+        // RFC 5280: positive.
+        serial[0] &= 0x7f;
+        serial
+    }
+}
+
+/// Why a site gets no certificate of the fleet's authority.
+#[derive(Debug, thiserror::Error)]
+enum SiteError {
+    #[error("the newest document asks for no certificate of the fleet's authority for `{0}`")]
+    NotInternal(Name),
+    #[error("the newest document cannot be read")]
+    Document,
+    #[error(transparent)]
+    Authority(AuthorityError),
+}
+
+impl SiteError {
+    fn report(&self) -> ErrorReport {
+        ErrorReport::of("site.certificate", self, None)
+    }
+}
+
+/// What is signed for is said by the document, not by whoever asks.
+fn names_of_site(document: &str, instance: &Name) -> Result<Vec<CertifiedName>, SiteError> {
+    let document = document::parse("document.toml", document).map_err(|_| SiteError::Document)?;
+    let mut wanted = document.certificates_wanted();
+    let wanted = wanted.remove(instance).filter(|wanted| wanted.source == Source::Internal);
+    Ok(wanted.ok_or_else(|| SiteError::NotInternal(instance.clone()))?.names)
 }
 
 fn in_words(report: &crate::model::report::Report) -> String {

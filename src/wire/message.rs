@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::envelope::Envelope;
 use super::key;
+use crate::model::Name;
 use crate::model::event::Event;
 use crate::model::fleet::{Mark, Position};
 use crate::model::preview::Preview;
@@ -57,6 +58,13 @@ pub enum FromAgent {
         #[serde(with = "key::bytes")]
         csr: Vec<u8>,
     },
+    /// A site asks for a certificate of the fleet's authority. PKCS #10, DER; only its key counts.
+    Certify {
+        request: u64,
+        instance: Name,
+        #[serde(with = "key::bytes")]
+        csr: Vec<u8>,
+    },
     Pong,
 }
 
@@ -81,6 +89,10 @@ pub enum ToAgent {
         #[serde(with = "key::bytes")]
         certificate: Vec<u8>,
     },
+    Certified {
+        request: u64,
+        outcome: Certified,
+    },
     Ping,
     /// The last word before the connection is closed.
     Bye {
@@ -94,6 +106,18 @@ pub enum Planned {
     Preview { preview: Preview },
     Refused { problems: Vec<Problem> },
     Failed { error: ErrorReport },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Certified {
+    /// PEM, the leaf first.
+    Chain {
+        pem: String,
+    },
+    Refused {
+        error: ErrorReport,
+    },
 }
 
 /// What must not be lost between an agent and its controller.

@@ -9,6 +9,7 @@ mod account;
 mod ca;
 mod contract;
 mod faults;
+mod internal;
 mod interruptions;
 mod issuing;
 mod kinds;

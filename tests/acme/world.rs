@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use socle::agent::certificates::internal::NoFleet;
 use socle::agent::certificates::record::{Record, Records};
 use socle::agent::certificates::watch::Journal;
 use socle::agent::certificates::{Done, Keeper, NameProblem, Parts, Patience, SelfCheck, Watch};
@@ -158,6 +159,7 @@ impl World {
         let (clock, random) = (self.clock.clone(), self.random.clone());
         Parts {
             authorities,
+            fleet: Arc::new(NoFleet),
             dns: self.dns.clone(),
             check: self.check.clone(),
             watch,

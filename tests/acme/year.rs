@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use socle::agent::certificates::internal::NoFleet;
 use socle::agent::certificates::watch::Journal;
 use socle::agent::certificates::{Keeper, Parts, Patience};
 use socle::host::certificates::{CHAIN, KEY, Store, chain};
@@ -85,6 +86,7 @@ async fn no_certificate_expires_and_no_limit_is_reached() {
     let (now, random) = (clock.clone(), AtomicU64::new(99));
     let parts = Parts {
         authorities: Arc::new(FakeAuthorities(ports.clone())),
+        fleet: Arc::new(NoFleet),
         dns: Arc::new(FakeDns::default()),
         check: Arc::new(ToldCheck::default()),
         watch: Arc::new(Journal),

@@ -6,9 +6,11 @@ use std::time::Duration;
 use socle::agent::enrolment::Identity;
 use socle::agent::link::{self, Config};
 use socle::controller::authority::AGENT_LIFE;
+use socle::host::certificates;
+use socle::model::certificate::{CertifiedName, KeyType};
 use socle::model::fleet::Origin;
 use socle::wire::frame::{Reader, Writer};
-use socle::wire::message::{FromAgent, MAX_BYTES, ToAgent};
+use socle::wire::message::{Certified, FromAgent, MAX_BYTES, ToAgent};
 use socle::wire::tls;
 use tokio::net::UnixListener;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -81,6 +83,46 @@ async fn carries_both_ways_and_connects_again() {
     let (_reader, _writer) = door.hello().await;
     connected(&world).await;
     assert!(!renewed(&machine.path()), "the certificate is fresh");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_gets_a_certificate_for_the_names_of_its_document_and_for_no_others() {
+    let world = World::new().await;
+    let machine = world.join("ks1").await;
+    let door = Door::open(&machine);
+    let _running = start(&world, &machine);
+    let (mut reader, mut writer) = door.hello().await;
+    reader.next().await.unwrap();
+    let key = certificates::key::generate(KeyType::P256).unwrap();
+    let elsewhere: Vec<CertifiedName> = vec!["bank.example.org".parse().unwrap()];
+    let csr = certificates::key::request(&key, &elsewhere).unwrap();
+    let mut request = 0;
+    let mut ask = async |instance: &str| {
+        request += 1;
+        writer.send(&FromAgent::Certify { request, instance: name(instance), csr: csr.clone() }).await.unwrap();
+        loop {
+            if let ToAgent::Certified { request: about, outcome } = reader.next().await.unwrap() {
+                assert_eq!(about, request);
+                return outcome;
+            }
+        }
+    };
+    let Certified::Refused { error } = ask("inside").await else { panic!("without a document") };
+    assert_eq!(error.code, "site.certificate");
+    let site = |name: &str, source: &str| {
+        format!(
+            "[instances.{name}]\nrecipe = \"static\"\nversion = \"1\"\ndomain = \"{name}.home.arpa\"\ncertificate = {{ source = \"{source}\" }}\n"
+        )
+    };
+    let text = format!("schema = 1\n{}{}", site("inside", "internal"), site("public", "acme"));
+    world.controller.push([(name("ks1"), text)].into(), None, &operator()).await.unwrap();
+    let Certified::Chain { pem } = ask("inside").await else { panic!("no certificate") };
+    let inside: Vec<CertifiedName> = vec!["inside.home.arpa".parse().unwrap()];
+    assert_eq!(certificates::chain::check(&pem, &key, &inside, now()).unwrap().names, inside);
+    assert!(pem.ends_with(world.controller.keys.sites.pem()));
+    for other in ["public", "nobody"] {
+        assert!(matches!(ask(other).await, Certified::Refused { .. }), "{other}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

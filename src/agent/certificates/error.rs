@@ -1,4 +1,5 @@
 use super::budget::{BudgetError, Full};
+use super::internal::FleetError;
 use super::record::RecordError;
 use super::watch::NameProblem;
 use crate::host::PortError;
@@ -18,6 +19,10 @@ pub enum AttemptError {
     Invalid { authority: Name, refusal: Refusal },
     #[error("the authority `{authority}` sent a certificate that cannot be used: {}", chain::All(.problems))]
     Chain { authority: Name, problems: Vec<ChainProblem> },
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    #[error("the fleet's authority sent a certificate that cannot be used: {}", chain::All(.0))]
+    FleetChain(Vec<ChainProblem>),
     #[error("the authority `{authority}` has not come to an end with the order yet")]
     Pending { authority: Name, retry_after_s: Option<u64> },
     #[error("the authority `{authority}` does not offer `{}` for `{domain}`", kind.as_str())]
@@ -93,6 +98,8 @@ impl AttemptError {
             | Self::Full { .. } => After::Next,
             Self::Check(_) => After::Drop,
             Self::Pending { .. }
+            | Self::Fleet(_)
+            | Self::FleetChain(_)
             | Self::UnknownProvider(_)
             | Self::Budget(_)
             | Self::Record(_)
@@ -138,6 +145,9 @@ impl AttemptError {
             ),
             Self::Invalid { .. } => ("certificate.refused", Some("socle agent cert check NAME".to_owned())),
             Self::Chain { .. } => ("certificate.chain", None),
+            Self::Fleet(error) => ("certificate.fleet", error.hint()),
+            // It signs for the names of its newest document: that may be on its way.
+            Self::FleetChain(_) => ("certificate.fleet", Some("socle agent status".to_owned())),
             Self::Pending { .. } => ("certificate.pending", None),
             Self::NotOffered { kind: ChallengeKind::Http01, .. } => {
                 ("certificate.challenge", Some("wildcards need `challenge = \"dns-01\"` in the document".to_owned()))

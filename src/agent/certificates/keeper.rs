@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::attempt::{Attempt, Task};
 use super::budget::Budget;
 use super::error::AttemptError;
+use super::internal::FleetAuthority;
 use super::record::{RecordError, Records};
 use super::schedule::{self, Due, Why};
 use super::standing::{self, known};
@@ -82,6 +83,7 @@ impl Default for Patience {
 #[derive(Clone)]
 pub struct Parts {
     pub authorities: Arc<dyn Authorities>,
+    pub fleet: Arc<dyn FleetAuthority>,
     pub dns: Arc<dyn Dns>,
     pub check: Arc<dyn SelfCheck>,
     pub watch: Arc<dyn Watch>,
@@ -162,6 +164,13 @@ impl Keeper {
         Self { state: state.to_owned(), parts }
     }
 
+    /// Asks this one for certificates of the fleet's own authority.
+    #[must_use]
+    pub fn with_fleet(mut self, fleet: Arc<dyn FleetAuthority>) -> Self {
+        self.parts.fleet = fleet;
+        self
+    }
+
     pub fn store(&self) -> Store {
         Store::new(&self.state)
     }
@@ -174,12 +183,18 @@ impl Keeper {
         let width = Arc::new(Semaphore::new(WIDTH));
         let mut tasks = JoinSet::new();
         for (name, wanted) in &settings.certificates {
-            let Source::Acme(acme) = &wanted.source else { continue };
+            if matches!(wanted.source, Source::Files { .. } | Source::SelfSigned) {
+                continue;
+            }
             let (run, width) = (run.clone(), width.clone());
-            let (name, wanted, acme, forced) = (name.clone(), wanted.clone(), acme.clone(), asked.contains(name));
+            let (name, wanted, forced) = (name.clone(), wanted.clone(), asked.contains(name));
             tasks.spawn(async move {
                 let _turn = width.acquire().await;
-                let done = run.tend(&name, &wanted, &acme, forced).await;
+                let done = match &wanted.source {
+                    Source::Acme(acme) => run.tend(&name, &wanted, acme, forced).await,
+                    Source::Internal => run.tend_internal(&name, &wanted, forced).await,
+                    Source::Files { .. } | Source::SelfSigned => Done::Fresh,
+                };
                 Outcome { name, done }
             });
         }
@@ -193,10 +208,14 @@ impl Keeper {
         let (run, now) = (self.run(settings), (self.parts.now)());
         let mut next: Option<Timestamp> = None;
         for (name, wanted) in &settings.certificates {
-            let Source::Acme(acme) = &wanted.source else { continue };
             // What cannot be read is told by `tend_all`, and not sooner because of it.
             let Ok((present, record)) = known(&run.store, &run.records, name) else { continue };
-            let due = match schedule::due(&wanted.names, acme, present.as_ref(), &record, now) {
+            let due = match &wanted.source {
+                Source::Acme(acme) => schedule::due(&wanted.names, acme, present.as_ref(), &record, now),
+                Source::Internal => schedule::due_internal(&wanted.names, present.as_ref(), &record, now),
+                Source::Files { .. } | Source::SelfSigned => continue,
+            };
+            let due = match due {
                 Due::Ask { .. } | Due::Order { .. } => now,
                 Due::Wait { until, .. } | Due::Nothing { until } => until,
             };
@@ -278,7 +297,7 @@ impl Run {
         for _ in 0..ROUNDS {
             let (present, record) = match known(&self.store, &self.records, name) {
                 Ok(known) => known,
-                Err(error) => return self.failed(error.report(), self.now() + LOOK_AGAIN),
+                Err(error) => return self.look_again(error.report()),
             };
             let due = match std::mem::take(&mut forced) {
                 // Who asks wants all names, now.
@@ -295,7 +314,7 @@ impl Run {
                         Err(error) => {
                             let next = attempt.record.failure.as_ref();
                             let next = next.map_or(self.now(), |failure| schedule::next_attempt(failure, urgent));
-                            return self.failed(error.report(), next);
+                            return Done::Failed { error: error.report(), next };
                         }
                     }
                     Ok(())
@@ -307,20 +326,21 @@ impl Run {
                 Due::Nothing { .. } => {
                     let tidied = attempt.tidy().await;
                     if let Err(error) = tidied {
-                        return self.failed(error.report(), self.now() + LOOK_AGAIN);
+                        return self.look_again(error.report());
                     }
                     break;
                 }
             };
             if let Err(error) = kept {
-                return self.failed(AttemptError::from(error).report(), self.now() + LOOK_AGAIN);
+                return self.look_again(AttemptError::from(error).report());
             }
         }
         committed.unwrap_or(Done::Fresh)
     }
 
-    fn failed(&self, error: ErrorReport, next: Timestamp) -> Done {
-        Done::Failed { error, next }
+    /// The disk failed us, not an authority.
+    pub(super) fn look_again(&self, error: ErrorReport) -> Done {
+        Done::Failed { error, next: self.now() + LOOK_AGAIN }
     }
 }
 

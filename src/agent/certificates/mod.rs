@@ -7,6 +7,7 @@
 mod attempt;
 mod budget;
 mod error;
+pub mod internal;
 pub mod keeper;
 mod order;
 pub mod precheck;

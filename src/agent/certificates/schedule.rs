@@ -106,6 +106,22 @@ fn reason(
     }
 }
 
+/// The same for one of the fleet's own authority, which has neither windows nor limits.
+pub fn due_internal(names: &[CertifiedName], present: Option<&Meta>, record: &Record, now: Timestamp) -> Due {
+    let ours = present.filter(|meta| meta.source == Origin::Internal);
+    let why = match ours {
+        None => Why::First,
+        Some(meta) if now >= back_stop(meta) => Why::Age,
+        Some(meta) if !meta.covers(names) => Why::Names,
+        Some(meta) => return Due::Nothing { until: back_stop(meta) },
+    };
+    let failure = record.failure.as_ref().filter(|_| record.about == names);
+    match failure.map(|failure| next_attempt(failure, false)) {
+        Some(until) if until > now => Due::Wait { why, until },
+        _ => Due::Order { why, names: names.to_vec(), urgent: false },
+    }
+}
+
 /// All names; or, if some of them made it fail before, the others, as long as that is better than what is there.
 pub fn names_for(
     names: &[CertifiedName],

@@ -44,7 +44,13 @@ pub(super) fn of(wanted: &Wanted, store: &Store, records: &Records, now: Timesta
         standing.alert = schedule::alert(meta, now).filter(|_| meta.source != Origin::SelfSigned);
     }
     standing.served.clone_from(&record.served);
-    if let Source::Acme(acme) = &wanted.source {
+    if wanted.source == Source::Internal {
+        standing.next = match schedule::due_internal(&wanted.names, present.as_ref(), &record, now) {
+            Due::Order { .. } | Due::Ask { .. } => None,
+            Due::Wait { until, .. } | Due::Nothing { until } => Some(until),
+        };
+        standing.last_error = record.failure.map(|failure| failure.error);
+    } else if let Source::Acme(acme) = &wanted.source {
         let ordered = present.as_ref().filter(|meta| meta.source == Origin::Acme);
         standing.next = match schedule::due(&wanted.names, acme, present.as_ref(), &record, now) {
             // Now, and not a moment that is another one at each look.

@@ -96,6 +96,7 @@ pub fn routes() -> Vec<Route> {
         route(Read, GET, "/v1/audit", "Who changed what", records::audit),
         route(Write, POST, "/v1/alarms/clear", "Clear an alarm", records::clear_alarm),
         route(Admin, POST, "/v1/backup", "The database and the keys as one file", records::backup),
+        route(Read, GET, "/v1/sites-authority", "Whom visitors of private sites trust", records::sites_authority),
         route(Read, GET, "/v1/openapi.json", "This description", records::openapi),
     ]
 }

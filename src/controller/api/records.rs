@@ -7,7 +7,7 @@ use super::auth::{Admin, Authorised, Read, Write};
 use super::error::Failure;
 use super::fleet::at_most;
 use super::route::{Answer, Call, Download, Json, Payload};
-use super::types::{AlarmName, AuditView, Limit, Nothing};
+use super::types::{AlarmName, AuditView, Limit, Nothing, SitesAuthority};
 use crate::controller::backup;
 use crate::controller::store::AuditEntry;
 
@@ -52,6 +52,13 @@ pub(super) async fn backup(
         Ok::<_, std::io::Error>((length > 0).then_some((chunk, file)))
     });
     Ok(Download(Body::from_stream(chunks)))
+}
+
+pub(super) async fn sites_authority(
+    _: Authorised<Read>,
+    call: Call<Nothing, Nothing, Nothing>,
+) -> Result<Json<SitesAuthority>, Failure> {
+    Ok(Json(SitesAuthority { pem: call.app.controller.keys.sites.pem().to_owned() }))
 }
 
 /// A JSON document whose form is OpenAPI's.

@@ -332,6 +332,13 @@ pub struct TokenView {
     pub revoked: Option<Timestamp>,
 }
 
+/// The fleet's authority for sites with private names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SitesAuthority {
+    /// Its certificate.
+    pub pem: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditView {
     pub number: u64,

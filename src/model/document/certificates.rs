@@ -81,6 +81,7 @@ pub struct Certificate {
 pub enum CertificateSource {
     Acme,
     Files { chain: PathBuf, key: PathBuf },
+    Internal,
     SelfSigned,
 }
 
@@ -150,6 +151,7 @@ impl Document {
             !own.acme.authorities.is_empty() || !defaults.acme.authorities.is_empty() || !defaults.contacts.is_empty();
         match &own.source {
             Some(CertificateSource::Files { chain, key }) => Source::Files { chain: chain.clone(), key: key.clone() },
+            Some(CertificateSource::Internal) => Source::Internal,
             Some(CertificateSource::SelfSigned) => Source::SelfSigned,
             Some(CertificateSource::Acme) => Source::Acme(self.acme_of(&own.acme)),
             None if configured => Source::Acme(self.acme_of(&own.acme)),

@@ -99,7 +99,8 @@ impl Checker<'_> {
             let wrong = Wrong::new("`dns` is for the challenge `dns-01`");
             self.at_key(&at("dns"), wrong.hint("add `challenge = \"dns-01\"`, or take `dns` out"));
         }
-        if challenge == ChallengeKind::Http01 && written.wildcard {
+        let ordered = matches!(written.source, None | Some(SourceKind::Acme));
+        if ordered && challenge == ChallengeKind::Http01 && written.wildcard {
             let wrong = Wrong::new("a wildcard can only be proven by `dns-01`");
             self.at(&at("wildcard"), wrong.hint("add `challenge = \"dns-01\"` and `dns`, or take `wildcard` out"));
         }
@@ -113,13 +114,7 @@ impl Checker<'_> {
         match written.source? {
             SourceKind::Acme => Some(CertificateSource::Acme),
             SourceKind::SelfSigned => Some(CertificateSource::SelfSigned),
-            SourceKind::Internal => {
-                let wrong = Wrong::new("this socle has no authority of the fleet's own for sites");
-                let hint =
-                    "use `files` with a certificate of your own authority, or `acme` with one of `[authorities]`";
-                self.at(&at("source"), wrong.hint(hint));
-                None
-            }
+            SourceKind::Internal => Some(CertificateSource::Internal),
             SourceKind::Files => {
                 for (field, given) in [("chain", written.chain.is_some()), ("key", written.key.is_some())] {
                     if !given && !self.was_cut(&at(field)) {
