@@ -315,6 +315,7 @@ fn a_power_cut_during_an_order_leaves_a_whole_certificate() {
     server.write("/root/page.toml", &authority.document(""));
     // Without the daemon: whoever asks waits for the order, and nobody else makes one.
     server.socle(&["agent", "apply", "/root/page.toml"]).expect(0);
+    server.write("/srv/socle/page/data/public/index.html", "hello");
     let renew = ["socle", "agent", "cert", "renew", "page"];
     let begun = Instant::now();
     server.run(&renew).expect(0);

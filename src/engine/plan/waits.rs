@@ -89,12 +89,13 @@ impl<'a> Waits<'a> {
         for (number, owner) in owners_of.iter().enumerate() {
             if let Some(owner) = owner.and_then(|owner| owners.get_mut(owner)).filter(|owner| owner.moves) {
                 owner.own.push(number);
-                owner.needs.extend(ancestors.of(number));
             }
         }
-        for owner in owners.values_mut() {
-            owner.needs.sort_unstable();
-            owner.needs.dedup();
+        // By which owner each was met last: cheaper than a set for each.
+        let mut met_by = vec![usize::MAX; graph.numbers()];
+        for (nth, owner) in owners.values_mut().enumerate() {
+            let new = |needed: &&Number| std::mem::replace(&mut met_by[**needed], nth) != nth;
+            owner.needs = owner.own.iter().flat_map(|own| ancestors.of(*own)).filter(new).copied().collect();
         }
         let bad: Vec<&ResourceId> = bad.into_iter().collect();
         let mut place_in_bad = vec![None; graph.numbers()];
@@ -125,9 +126,8 @@ impl<'a> Waits<'a> {
         if found.is_empty() {
             return of_owner.to_vec();
         }
-        found.extend_from_slice(of_owner);
         found.sort_unstable();
-        found
+        merged(&found, of_owner)
     }
 
     /// Rule 3. `spared`: what a resource may do without.
@@ -147,6 +147,24 @@ impl<'a> Waits<'a> {
         };
         by_need.min().or_else(by_owner).map(|place| self.bad[place].clone())
     }
+}
+
+/// Two ordered lists that share nothing, as one.
+fn merged(left: &[StepId], right: &[StepId]) -> Vec<StepId> {
+    let mut all = Vec::with_capacity(left.len() + right.len());
+    let (mut left, mut right) = (left, right);
+    while let ([first, others @ ..], [other, ..]) = (left, right) {
+        if first < other {
+            all.push(*first);
+            left = others;
+        } else {
+            all.push(*other);
+            right = &right[1..];
+        }
+    }
+    all.extend_from_slice(left);
+    all.extend_from_slice(right);
+    all
 }
 
 /// Whether a step of an owner waits for another of the same owner because of their phases.
