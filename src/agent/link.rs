@@ -89,12 +89,15 @@ struct Recoveries {
 /// Connects, and connects again, for ever.
 pub async fn run(config: &Config) {
     let mut wait = FIRST_WAIT;
+    let mut turn = 0;
     loop {
         let begun = Instant::now();
-        let Err(error) = connect(config).await;
+        let Err(error) = connect(config, turn).await;
         let text = ErrorReport::of("link", &error, None).to_string();
+        // A controller that lets us in and then can do nothing for us may have a sound one beside it.
+        turn += 1;
         if begun.elapsed() > GOOD {
-            wait = FIRST_WAIT;
+            (wait, turn) = (FIRST_WAIT, 0);
         }
         // Full jitter: servers that lost the same controller do not come back in one moment.
         let pause = wait.mul_f64(fraction(config.random));
@@ -112,9 +115,11 @@ fn fraction(random: fn(&mut [u8])) -> f64 {
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }
 
-/// One connection, until it ends.
-async fn connect(config: &Config) -> Result<std::convert::Infallible, LinkError> {
-    let identity = identity(config).await?;
+/// One connection, until it ends. Another address is the first to be tried each turn.
+async fn connect(config: &Config, turn: usize) -> Result<std::convert::Infallible, LinkError> {
+    let mut identity = identity(config).await?;
+    let count = identity.addresses.len().max(1);
+    identity.addresses.rotate_left(turn % count);
     let agent =
         UnixStream::connect(&config.agent).await.map_err(|error| LinkError::Agent(config.agent.clone(), error))?;
     let tls = tls::agent_config(identity.authority(), identity.certificate(), identity.tls_key())?;

@@ -17,7 +17,7 @@ use super::Controller;
 use super::authority::AuthorityError;
 use super::enrol::{self, EnrolError};
 use super::session::{self, SessionError};
-use super::store::{Changed, StoreError};
+use super::store::{Changed, Dialect, StoreError};
 use crate::model::report::ErrorReport;
 use crate::wire::enrol::{EXPORTER_LABEL, Exporter};
 use crate::wire::tls::{self, TlsError};
@@ -40,8 +40,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HANDSHAKES: usize = 256;
 /// Enrolment calls at once. More are dropped: they come again.
 const CALLS: usize = 16;
-/// How often a controller says that it lives.
-const ALIVE: Duration = Duration::from_secs(20);
+/// How often one of several controllers says that it lives: two tries may fail before it counts as dead.
+const ALIVE: Duration = Duration::from_secs(2);
 /// The controller's own certificate is made anew this often.
 const FRESH: Duration = Duration::from_secs(86_400);
 
@@ -98,6 +98,8 @@ pub async fn open(
         controller,
     });
     let watch = port.controller.store.watch().await?;
+    // Before an agent comes in: what is connected to a dead controller counts as not connected.
+    port.controller.store.keep_alive(port.controller.instance, (port.controller.now)()).await?;
     let serving = async move {
         tokio::select! {
             () = accept(listener, port.clone()) => {}
@@ -206,15 +208,16 @@ async fn wake(mut watch: super::store::Watch, controller: &Controller) {
     }
 }
 
-/// So that another controller on the database knows which connections are of the past.
+/// So that another controller on the database knows which connections are of the past. A file has no other.
 async fn say_alive(controller: &Controller) {
-    let lost_after = jiff::SignedDuration::try_from(3 * ALIVE).expect("a minute is a duration");
+    if controller.store.dialect() == Dialect::Sqlite {
+        return std::future::pending().await;
+    }
     loop {
-        let now = (controller.now)();
-        if let Err(error) = controller.store.keep_alive(controller.instance, now, lost_after).await {
+        tokio::time::sleep(ALIVE).await;
+        if let Err(error) = controller.store.keep_alive(controller.instance, (controller.now)()).await {
             tracing::warn!("{}", ErrorReport::of("store", &error, error.hint()));
         }
-        tokio::time::sleep(ALIVE).await;
     }
 }
 

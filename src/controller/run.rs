@@ -1,6 +1,5 @@
 //! The service: opens what `socle controller init` made, then the doors, and closes them when it is asked to end.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use super::config::Config;
 use super::daemon::{self, DaemonError};
 use super::init::setting;
 use super::keys::{self, Keys, KeysError};
-use super::store::{Dialect, Store, StoreError};
+use super::store::{Store, StoreError};
 use super::{Controller, new_id, newcomers};
 use crate::durable::{self, DurableError};
 use crate::model::report::ErrorReport;
@@ -123,21 +122,9 @@ async fn open(
     let addresses = addresses.split(' ').map(str::to_owned).collect();
     let keys = Keys::load(&home.join(keys::DIRECTORY))?;
     let instance = instance(home, now, random)?;
-    forget_connections(&store, instance).await?;
+    // Of the process before this one, which may have been killed.
+    store.forget_connections(instance).await?;
     Ok(Controller::new(instance, store, keys, fleet, addresses, now, random))
-}
-
-/// Of this controller; with a database of its own, of every one before it: a restored database remembers those of
-/// the machine it came from.
-async fn forget_connections(store: &Store, instance: uuid::Uuid) -> Result<(), StoreError> {
-    let mut gone = BTreeSet::from([instance]);
-    if store.dialect() == Dialect::Sqlite {
-        gone.extend(store.servers().await?.into_iter().filter_map(|server| server.connected_to));
-    }
-    for instance in gone {
-        store.forget_connections(instance).await?;
-    }
-    Ok(())
 }
 
 /// The name of this controller among those that share a database. It stays the same over restarts, so that what

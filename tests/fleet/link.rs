@@ -1,6 +1,7 @@
 //! The link as a process would run it, between a controller and an agent's door.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socle::agent::enrolment::Identity;
@@ -39,8 +40,12 @@ impl Door {
 
 /// Runs until the test ends. The identity names the port of this world.
 fn start(world: &World, machine: &Machine) -> tokio::task::JoinHandle<()> {
+    start_with(vec![format!("localhost:{}", world.address.port())], machine)
+}
+
+fn start_with(addresses: Vec<String>, machine: &Machine) -> tokio::task::JoinHandle<()> {
     let mut identity = Identity::load(&machine.path()).unwrap().unwrap();
-    identity.addresses = vec![format!("localhost:{}", world.address.port())];
+    identity.addresses = addresses;
     let path = machine.path().join("credential");
     std::fs::write(&path, serde_json::to_vec(&identity).unwrap()).unwrap();
     let (state, agent) = (machine.path(), machine.path().join("link.sock"));
@@ -83,6 +88,40 @@ async fn carries_both_ways_and_connects_again() {
     let (_reader, _writer) = door.hello().await;
     connected(&world).await;
     assert!(!renewed(&machine.path()), "the certificate is fresh");
+}
+
+/// As one whose database is away: it shows who it is, and then can do nothing for the agent.
+async fn one_that_lets_go(world: &World) -> std::net::SocketAddr {
+    let authority = &world.controller.keys.authority;
+    let (chain, key) = authority.for_controller(&["localhost".to_owned()], now()).unwrap();
+    let config = tls::controller_config(&[authority.certificate().clone()], chain, key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            drop(acceptor.accept(stream).await);
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_lets_go_at_once_does_not_keep_its_agents_from_another() {
+    let world = World::new().await;
+    let machine = world.join("ks1").await;
+    let door = Door::open(&machine);
+    let addresses = [one_that_lets_go(&world).await, world.address];
+    let _running = start_with(addresses.map(|address| format!("localhost:{}", address.port())).to_vec(), &machine);
+    let agent = tokio::spawn(async move {
+        loop {
+            // Held until the link is gone.
+            let (mut reader, _writer) = door.hello().await;
+            while reader.next().await.is_ok() {}
+        }
+    });
+    connected(&world).await;
+    agent.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,6 @@ use socle::model::Name;
 
 use crate::contract::outbox::report;
 use crate::place::*;
-use crate::postgres;
 
 async fn fleet_of(place: &Place, servers: usize) -> (Store, Vec<Name>) {
     let store = place.fleet(0).await;
@@ -73,7 +72,7 @@ async fn figures() {
     for servers in [1000, 10_000] {
         measure("SQLite", Place::sqlite(), servers).await;
     }
-    let Some(server) = postgres::Server::start() else { return };
+    let Some(server) = crate::postgres_server::Server::start() else { return };
     for servers in [1000, 10_000] {
         measure("PostgreSQL", Place::postgres(&server, "figures").await, servers).await;
     }

@@ -7,6 +7,8 @@ mod figures;
 mod killed;
 mod place;
 mod postgres;
+#[path = "../postgres/mod.rs"]
+mod postgres_server;
 mod sqlite;
 
 use place::Place;
@@ -26,7 +28,7 @@ macro_rules! contract {
 
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn contract_on_postgres() {
-            let Some(server) = postgres::Server::start() else { return };
+            let Some(server) = postgres_server::Server::start() else { return };
             let mut failed = Vec::new();
             $(
                 let place = Place::postgres(&server, stringify!($case)).await;
@@ -63,7 +65,7 @@ contract! {
     outbox::history_is_bounded,
     outbox::two_controllers_take_the_same_item_once,
     presence::an_agent_is_where_it_connected_last,
-    presence::connections_to_a_dead_process_are_forgotten,
+    presence::a_connection_counts_while_its_controller_lives,
     presence::who_may_recover,
     presence::positions_in_a_batch,
     presence::batches_of_two_controllers_do_not_block_each_other,

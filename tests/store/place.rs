@@ -11,7 +11,7 @@ use socle::wire::token::TokenId;
 use sqlx::Connection;
 use uuid::Uuid;
 
-use crate::postgres;
+use crate::postgres_server as postgres;
 
 pub struct Place {
     pub url: StoreUrl,

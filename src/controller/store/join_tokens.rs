@@ -308,7 +308,7 @@ async fn is_banned(change: &mut Change<'_>, identity: PublicKey) -> Result<bool,
 
 /// The server's row, if this key may have it.
 async fn standing(change: &mut Change<'_>, name: &Name, asking: &Redemption) -> Result<Server, RedeemError> {
-    let query = format!("SELECT {} FROM servers WHERE name = $1", servers::COLUMNS);
+    let query = format!("SELECT {} FROM servers WHERE name = $1", servers::columns(change.dialect()));
     let row = sqlx::query(AssertSqlSafe(query)).bind(name.as_str()).fetch_optional(change.connection()).await;
     let server = row.during(DOING)?.as_ref().map(servers::read).transpose().during(DOING)?;
     match server {

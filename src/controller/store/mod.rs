@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `fleet` | who the fleet is, its settings, its epoch |
 //! | `join_tokens` | what enrols one server once: create, revoke, [`Store::redeem`] |
-//! | `servers` | identity, certificate, recovery, ban and evict; who is connected where ([`Store::keep_alive`]) and how far it has come |
+//! | `servers` | identity, certificate, recovery, ban and evict |
+//! | `presence` | who is connected where, which controllers live ([`Store::keep_alive`]), how far each server has come |
 //! | `documents` | signed documents; [`Store::put_documents`] gives each its mark and has it signed |
 //! | `revisions` | the fleet's directory as it was applied |
 //! | `outbox` | last reports, and the bounded history of outcomes and events |
@@ -24,7 +25,7 @@
 //! * A mark is given once: the mark of a new document is decided, signed and written while the fleet's row is
 //!   locked, so two controllers on one database never sign two texts with one mark.
 //! * Secrets never come here: of tokens the public half or the digest.
-//! * No clock: `now` is a parameter. Times are kept in milliseconds.
+//! * No clock: `now` is a parameter, except for which controllers live (`presence`). Times are kept in milliseconds.
 //!
 //! # Assumptions
 //!
@@ -49,6 +50,7 @@ mod error;
 mod fleet;
 mod join_tokens;
 mod outbox;
+mod presence;
 mod revisions;
 mod row;
 mod servers;
@@ -67,8 +69,9 @@ pub use error::StoreError;
 pub use fleet::{Fleet, FleetError};
 pub use join_tokens::{JoinToken, JoinTokenError, NewJoinToken, RedeemError, Redemption};
 pub use outbox::{Item, ItemBody, OutboxItem, Received, StoredReport};
+pub use presence::{Greeting, LOST_AFTER};
 pub use revisions::{NewRevision, Revision, RevisionSummary};
-pub use servers::{Certificate, Greeting, RecoveryError, Server, ServerState};
+pub use servers::{Certificate, RecoveryError, Server, ServerState};
 pub use url::StoreUrl;
 pub use watch::{Changed, Watch};
 

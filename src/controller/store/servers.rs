@@ -1,14 +1,14 @@
-//! The fleet's servers: identity and standing (changed by operators and enrolment), and what is seen of them
-//! (changed by their agents, in batches).
+//! The fleet's servers: identity and standing, changed by operators and enrolment. What is seen of them is in
+//! `presence`.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-use super::row::{self, Columns, stored};
-use super::{By, Dialect, During, Store, StoreError};
+use super::row::{Columns, stored};
+use super::{By, Dialect, During, Store, StoreError, presence};
 use crate::model::Name;
 use crate::model::fleet::Position;
 use crate::wire::PublicKey;
@@ -28,7 +28,7 @@ pub struct Server {
     /// Of the last recovery with the identity key; only grows.
     pub recovery_sequence: u64,
     pub last_seen: Option<Timestamp>,
-    /// The controller process that holds the agent's connection.
+    /// The controller process that holds the agent's connection, and lives.
     pub connected_to: Option<Uuid>,
     /// What the agent last said; it may be behind the truth, never ahead.
     pub position: Option<Position>,
@@ -83,16 +83,14 @@ pub enum RecoveryError {
     Store(#[from] StoreError),
 }
 
-/// What an agent says when its connection begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Greeting {
-    pub server: Name,
-    pub agent_version: String,
-    pub position: Option<Position>,
+/// What [`read`] reads.
+pub(super) fn columns(dialect: Dialect) -> String {
+    format!(
+        "name, id, identity_key, sealing_key, state, enrolled_at, certificate_serial, certificate_not_after, \
+         recovery_sequence, last_seen, {} AS connected_to, position, agent_version, acknowledged",
+        presence::connected_to(dialect)
+    )
 }
-
-pub(super) const COLUMNS: &str = "name, id, identity_key, sealing_key, state, enrolled_at, certificate_serial, \
-     certificate_not_after, recovery_sequence, last_seen, connected_to, position, agent_version, acknowledged";
 
 pub(super) fn read(row: &AnyRow) -> Result<Server, sqlx::Error> {
     let certificate = match (row.text_or_null("certificate_serial")?, row.time_or_null("certificate_not_after")?) {
@@ -116,14 +114,11 @@ pub(super) fn read(row: &AnyRow) -> Result<Server, sqlx::Error> {
     })
 }
 
-/// Servers whose rows one statement changes: far below both databases' limits of place holders.
-const BATCH: usize = 500;
-
 impl Store {
     /// All servers that ever enrolled, by name.
     pub async fn servers(&self) -> Result<Vec<Server>, StoreError> {
         let doing = "list the servers";
-        let query = format!("SELECT {COLUMNS} FROM servers ORDER BY name");
+        let query = format!("SELECT {} FROM servers ORDER BY name", columns(self.dialect()));
         let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(self.reader()).await.during(doing)?;
         rows.iter().map(read).collect::<Result<_, _>>().during(doing)
     }
@@ -131,7 +126,7 @@ impl Store {
     /// `None`: no server of this name ever enrolled.
     pub async fn server(&self, name: &Name) -> Result<Option<Server>, StoreError> {
         let doing = "look up a server";
-        let query = format!("SELECT {COLUMNS} FROM servers WHERE name = $1");
+        let query = format!("SELECT {} FROM servers WHERE name = $1", columns(self.dialect()));
         let row = sqlx::query(AssertSqlSafe(query)).bind(name.as_str()).fetch_optional(self.reader()).await;
         row.during(doing)?.as_ref().map(read).transpose().during(doing)
     }
@@ -229,140 +224,6 @@ impl Store {
         change.audit(by, what, json!({ "server": server })).await?;
         change.commit().await
     }
-
-    /// The agents are connected to the controller process `instance` now, wherever they were before.
-    pub async fn connected(&self, greetings: &[Greeting], instance: Uuid, now: Timestamp) -> Result<(), StoreError> {
-        let doing = "record connections";
-        let mut change = self.change(doing).await?;
-        change.lock_servers(greetings.iter().map(|greeting| &greeting.server)).await?;
-        for batch in last_of_each(greetings, |greeting| &greeting.server).chunks(BATCH) {
-            let new = row::values(batch.len(), 3);
-            let next = 3 * batch.len() + 1;
-            let query = format!(
-                "WITH new (name, agent_version, position) AS (VALUES {new})
-                 UPDATE servers SET agent_version = new.agent_version,
-                     position = COALESCE(new.position, servers.position), connected_to = ${next}, last_seen = ${}
-                 FROM new WHERE servers.name = new.name",
-                next + 1
-            );
-            let mut query = sqlx::query(AssertSqlSafe(query));
-            for greeting in batch {
-                query = query
-                    .bind(greeting.server.as_str())
-                    .bind(greeting.agent_version.as_str())
-                    .bind(greeting.position.as_ref().map(json_text));
-            }
-            let query = query.bind(instance.to_string()).bind(now.as_millisecond());
-            query.execute(change.connection()).await.during(doing)?;
-        }
-        change.commit().await
-    }
-
-    /// The agents' connections to `instance` ended. Who connected to another process meanwhile stays connected.
-    pub async fn disconnected(&self, servers: &[Name], instance: Uuid, now: Timestamp) -> Result<(), StoreError> {
-        let doing = "record ended connections";
-        let mut change = self.change(doing).await?;
-        change.lock_servers(servers).await?;
-        for batch in servers.chunks(BATCH) {
-            let query = format!(
-                "UPDATE servers SET connected_to = NULL, last_seen = $1 WHERE connected_to = $2 AND name IN ({})",
-                row::list(3, batch.len())
-            );
-            let mut query = sqlx::query(AssertSqlSafe(query)).bind(now.as_millisecond()).bind(instance.to_string());
-            for name in batch {
-                query = query.bind(name.as_str());
-            }
-            query.execute(change.connection()).await.during(doing)?;
-        }
-        change.commit().await
-    }
-
-    /// Says that the controller process `instance` lives, and forgets the connections to processes that did not say
-    /// so for `lost_after` (with SQLite, to every other process: one controller serves a file). At the start of a
-    /// process and then every third of `lost_after`; longer than two machines' clocks may differ. Gives how many
-    /// connections were forgotten.
-    pub async fn keep_alive(
-        &self,
-        instance: Uuid,
-        now: Timestamp,
-        lost_after: SignedDuration,
-    ) -> Result<u64, StoreError> {
-        let doing = "say that this controller lives";
-        let mut change = self.change(doing).await?;
-        sqlx::query(
-            "INSERT INTO controllers (instance, alive_at) VALUES ($1, $2)
-             ON CONFLICT (instance) DO UPDATE SET alive_at = excluded.alive_at",
-        )
-        .bind(instance.to_string())
-        .bind(now.as_millisecond())
-        .execute(change.connection())
-        .await
-        .during(doing)?;
-        let lost_before = match self.dialect() {
-            Dialect::Sqlite => Timestamp::MAX,
-            Dialect::Postgres => now.saturating_sub(lost_after).unwrap_or(Timestamp::MIN),
-        };
-        sqlx::query("DELETE FROM controllers WHERE alive_at < $1 AND instance <> $2")
-            .bind(lost_before.as_millisecond())
-            .bind(instance.to_string())
-            .execute(change.connection())
-            .await
-            .during(doing)?;
-        let done = sqlx::query(
-            "UPDATE servers SET connected_to = NULL
-             WHERE connected_to IS NOT NULL AND connected_to NOT IN (SELECT instance FROM controllers)",
-        )
-        .execute(change.connection())
-        .await
-        .during(doing)?;
-        change.commit().await?;
-        Ok(done.rows_affected())
-    }
-
-    /// When the controller process `instance` ends: nobody is connected to it.
-    pub async fn forget_connections(&self, instance: Uuid) -> Result<u64, StoreError> {
-        let doing = "forget connections";
-        let mut change = self.change(doing).await?;
-        sqlx::query("DELETE FROM controllers WHERE instance = $1")
-            .bind(instance.to_string())
-            .execute(change.connection())
-            .await
-            .during(doing)?;
-        let done = sqlx::query("UPDATE servers SET connected_to = NULL WHERE connected_to = $1")
-            .bind(instance.to_string())
-            .execute(change.connection())
-            .await
-            .during(doing)?;
-        change.commit().await?;
-        Ok(done.rows_affected())
-    }
-
-    /// How far the servers say they have come, many in one transaction. The last of two for one server counts.
-    pub async fn note_positions(&self, positions: &[(Name, Position)], now: Timestamp) -> Result<(), StoreError> {
-        let doing = "record positions";
-        let mut change = self.change(doing).await?;
-        change.lock_servers(positions.iter().map(|(name, _)| name)).await?;
-        for batch in last_of_each(positions, |(name, _)| name).chunks(BATCH) {
-            let new = row::values(batch.len(), 2);
-            let query = format!(
-                "WITH new (name, position) AS (VALUES {new})
-                 UPDATE servers SET position = new.position, last_seen = ${}
-                 FROM new WHERE servers.name = new.name",
-                2 * batch.len() + 1
-            );
-            let mut query = sqlx::query(AssertSqlSafe(query));
-            for (name, position) in batch {
-                query = query.bind(name.as_str()).bind(json_text(position));
-            }
-            query.bind(now.as_millisecond()).execute(change.connection()).await.during(doing)?;
-        }
-        change.commit().await
-    }
-}
-
-/// One for each server: a statement may not change a row twice.
-fn last_of_each<T>(items: &[T], name: impl Fn(&T) -> &Name) -> Vec<&T> {
-    items.iter().map(|item| (name(item), item)).collect::<std::collections::BTreeMap<_, _>>().into_values().collect()
 }
 
 pub(super) fn json_text(position: &Position) -> String {

@@ -32,6 +32,10 @@ impl Store {
 }
 
 impl Change<'_> {
+    pub fn dialect(&self) -> Dialect {
+        self.store.dialect()
+    }
+
     pub fn connection(&mut self) -> &mut AnyConnection {
         &mut self.transaction
     }
