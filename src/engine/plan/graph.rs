@@ -63,9 +63,9 @@ impl<'a> Graph<'a> {
 
         let mut waiting = vec![0; wanted];
         let mut dependants = vec![Vec::new(); wanted];
-        for number in 0..wanted {
+        for (number, waiting) in waiting.iter_mut().enumerate() {
             for need in self.needs.of(number).iter().filter(|need| **need < wanted) {
-                waiting[number] += 1;
+                *waiting += 1;
                 dependants[*need].push(number);
             }
         }
