@@ -29,6 +29,22 @@ fn a_fleet_is_made_once() {
     assert!(!other.path("home/controller.db").exists(), "what is refused makes nothing");
 }
 
+/// What is done on this machine takes no address of another, and does not speak of one.
+#[test]
+fn only_what_is_asked_of_a_controller_says_where_it_is() {
+    let home = Home::new();
+    for here in ["init", "run", "restore", "openapi"] {
+        let help = said(home.controller().args([here, "--help"]));
+        assert!(!help.contains("--controller") && !help.contains("--fingerprint"), "{here}: {help}");
+        let elsewhere = [here, "--controller", "https://controller.example.org:8443"];
+        home.controller().args(elsewhere).assert().code(2).stderr(contains("unexpected argument '--controller'"));
+    }
+    for asked in [&["server", "add"][..], &["token", "list"], &["api-token", "add"], &["audit"], &["backup"]] {
+        let help = said(home.controller().args(asked).arg("--help"));
+        assert!(help.contains("--controller <URL>"), "{asked:?}: {help}");
+    }
+}
+
 #[test]
 fn without_a_controller_there_is_a_next_step() {
     let home = Home::new();

@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 use super::Ledger;
 use super::certificates::tending::Asked;
 use super::certificates::{Keeper, tending};
-use super::delivery::Delivered;
+use super::delivery::{Delivered, NotKept};
 use super::door::{self, Line, Reply, Request};
-use super::link_door::{self, Link, Progress};
+use super::link_door::{self, Handed, Link, Progress};
 use super::reconcile::{Agent, AgentError};
+use crate::durable::LockError;
 use crate::engine::{Event, Events, Silent};
 use crate::model::report::Report;
-use crate::wire::envelope::Envelope;
 use crate::wire::message::FromAgent;
 
 #[derive(Debug, thiserror::Error)]
@@ -80,8 +80,8 @@ pub async fn run(agent: Agent, keeper: Keeper) -> Result<(), DaemonError> {
         tokio::select! {
             // Each arm is cancel-safe: a tick or a received value is taken whole or not at all.
             () = stopping.cancelled() => break,
-            envelope = link.document() => {
-                until_overdue(&stopping, deliver(&agent, &link, &envelope)).await;
+            handed = link.document() => {
+                until_overdue(&stopping, deliver(&agent, &link, handed)).await;
                 certificates.notify_one();
             }
             Some(job) = queue.recv() => {
@@ -89,19 +89,19 @@ pub async fn run(agent: Agent, keeper: Keeper) -> Result<(), DaemonError> {
                 certificates.notify_one();
             }
             Some(loaded) = to_load.recv() => {
-                until_overdue(&stopping, look(&agent, true)).await;
+                until_overdue(&stopping, look(&agent, &link, true)).await;
                 // Whoever asked may have gone.
                 let _ = loaded.send(());
             }
             _ = tick.tick() => {
-                until_overdue(&stopping, look(&agent, false)).await;
+                until_overdue(&stopping, look(&agent, &link, false)).await;
                 if !std::mem::replace(&mut ticked, true) {
                     certificates.notify_one();
                 }
             }
             Some(unit) = failures.next() => {
                 tracing::warn!(unit, "a unit failed");
-                until_overdue(&stopping, look(&agent, true)).await;
+                until_overdue(&stopping, look(&agent, &link, true)).await;
             }
         }
         link.outbox_grew();
@@ -232,14 +232,23 @@ async fn serve(agent: &Agent, job: Job) {
 }
 
 /// Takes a document of the controller and brings it about. The answer leaves before the pass begins.
-async fn deliver(agent: &Agent, link: &Link, envelope: &Envelope) {
-    let news = match agent.deliver(envelope) {
+async fn deliver(agent: &Agent, link: &Link, handed: Handed) {
+    let news = match agent.deliver(&handed.envelope) {
         Delivered::Accepted { position, news } => {
             link.tell(FromAgent::Accepted { position });
             news
         }
         Delivered::Refused { mark, error, problems } => {
             link.tell(FromAgent::Refused { mark, error, problems });
+            false
+        }
+        Delivered::NotKept { mark, why } => {
+            if let (NotKept::Failed(error), false) = (why, handed.again) {
+                tracing::error!(code = error.code, hint = error.hint, "{error}");
+                status(&format!("a document could not be kept: {error}"));
+                link.tell(FromAgent::Refused { mark, error, problems: Vec::new() });
+            }
+            link.try_again(handed);
             false
         }
     };
@@ -250,7 +259,7 @@ async fn deliver(agent: &Agent, link: &Link, envelope: &Envelope) {
     status("applying a document of the controller");
     let told: Arc<dyn Events> = Arc::new(Progress::new(link.clone()));
     let _given = agent.progress.to(told.clone());
-    tell(agent.reconcile(&told).await.map(Some));
+    tell(agent.reconcile(&told).await.map(Some), link);
 }
 
 /// Events of one request. Unbounded, but a pass makes a few hundred at most.
@@ -271,26 +280,33 @@ async fn answer(stream: &mut UnixStream, reply: &Reply) {
 }
 
 /// Brings about what was accepted, or only looks, as the document's policy says.
-async fn look(agent: &Agent, now: bool) {
+async fn look(agent: &Agent, link: &Link, now: bool) {
     match agent.tend(&Silent, now).await {
         Ok(None) | Err(AgentError::NothingAccepted) => {
             if Ledger::load(&agent.state).is_ok_and(|ledger| ledger.accepted.is_none()) {
                 status("waiting for a document");
             }
         }
-        outcome => tell(outcome),
+        outcome => tell(outcome, link),
     }
 }
 
-/// To the journal and `systemctl status`.
-fn tell(outcome: Result<Option<Report>, AgentError>) {
+/// To the journal and `systemctl status`; what has no report, to the controller.
+fn tell(outcome: Result<Option<Report>, AgentError>, link: &Link) {
     match outcome {
-        Ok(Some(report)) => say(&report),
+        Ok(Some(report)) => {
+            link.passes(None);
+            say(&report);
+        }
         Ok(None) => {}
         Err(error) => {
             let report = error.report();
             tracing::error!(code = report.code, hint = report.hint, "{report}");
             status(&format!("failed: {report}"));
+            // Another program of ours at work is no failure.
+            if !matches!(error, AgentError::Lock(LockError::Held(_))) {
+                link.passes(Some(report));
+            }
         }
     }
 }

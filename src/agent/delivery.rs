@@ -4,6 +4,7 @@ use super::Ledger;
 use super::enrolment::{EnrolError, Membership};
 use super::ledger::LedgerError;
 use super::reconcile::{Agent, AgentError};
+use crate::durable::LockError;
 use crate::model::fleet::{Mark, Position};
 use crate::model::problem::Problem;
 use crate::model::report::ErrorReport;
@@ -37,6 +38,19 @@ pub enum Delivered {
         error: ErrorReport,
         problems: Vec<Problem>,
     },
+    /// Nothing is wrong with it, and it could not be kept. To be tried again.
+    NotKept {
+        mark: Mark,
+        why: NotKept,
+    },
+}
+
+#[derive(Debug)]
+pub enum NotKept {
+    /// Another program of ours is at work, and will end.
+    Busy,
+    /// The disk is full, say: somebody has to look.
+    Failed(ErrorReport),
 }
 
 impl DeliveryError {
@@ -53,6 +67,20 @@ impl DeliveryError {
             ),
         };
         ErrorReport::of(code, self, Some(hint.to_owned()))
+    }
+
+    /// `None`: it is about the document.
+    fn not_kept(&self) -> Option<NotKept> {
+        match self {
+            DeliveryError::Agent(AgentError::Lock(LockError::Held(_))) => Some(NotKept::Busy),
+            DeliveryError::Agent(
+                AgentError::Lock(LockError::Open(..))
+                | AgentError::State(..)
+                | AgentError::Ledger(LedgerError::Read(_) | LedgerError::Write(_)),
+            )
+            | DeliveryError::Membership(EnrolError::Keep(_)) => Some(NotKept::Failed(self.report())),
+            _ => None,
+        }
     }
 
     /// Somebody tries something, or something is broken: worth an alarm at the controller.
@@ -75,6 +103,9 @@ impl Agent {
         match self.accept(envelope, &mut mark) {
             Ok((position, news)) => Delivered::Accepted { position, news },
             Err(error) => {
+                if let Some(why) = error.not_kept() {
+                    return Delivered::NotKept { mark, why };
+                }
                 let report = error.report();
                 tracing::warn!(code = report.code, "{report}");
                 if error.is_alarming()

@@ -122,6 +122,9 @@ impl AgentError {
                     path.display()
                 )),
             ),
+            AgentError::Ledger(LedgerError::Write(_)) => {
+                ("ledger.error", Some("see `df -h /var/lib/socle`".to_owned()))
+            }
             AgentError::Ledger(_) => ("ledger.error", None),
             AgentError::Lock(LockError::Held(_)) => ("agent.busy", Some("try again when it is done".to_owned())),
             AgentError::Lock(LockError::Open(..)) | AgentError::State(..) => {

@@ -19,6 +19,7 @@ use super::outbox::OutboxError;
 use super::reconcile::{Agent, AgentError};
 use crate::engine::{Event, Events};
 use crate::model::Name;
+use crate::model::report::ErrorReport;
 use crate::wire::door;
 use crate::wire::envelope::Envelope;
 use crate::wire::frame::{FrameError, Reader, Writer};
@@ -31,6 +32,8 @@ pub const GROUP: &str = "socle-door";
 
 /// Messages that may wait for a link that does not read. Then it is let go; it comes back.
 const WAITING: usize = 256;
+/// A document that could not be kept is tried again after this time.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Progress of a download is told this often at most.
 const BYTES_EVERY: Duration = Duration::from_millis(500);
 /// For the controller to sign for a site.
@@ -56,14 +59,32 @@ pub struct Link(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// The newest document that was handed over and not yet taken.
-    slot: Mutex<Option<Envelope>>,
+    slot: Mutex<Slot>,
     handed_over: Notify,
     /// To the connected link.
     out: Mutex<Option<mpsc::Sender<FromAgent>>>,
+    /// What the last pass failed for, if it left no report. `None`: there was no pass yet.
+    failing: Mutex<Option<Option<ErrorReport>>>,
     outbox: Notify,
     /// Who waits for a certificate, and the number of the last request.
     certifying: Mutex<(u64, BTreeMap<u64, oneshot::Sender<Certified>>)>,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// The newest document that was handed over and not yet taken.
+    newest: Option<Handed>,
+    /// Documents that came in.
+    count: u64,
+}
+
+/// A document of the controller.
+#[derive(Debug, Clone)]
+pub struct Handed {
+    pub envelope: Envelope,
+    /// It was tried before.
+    pub again: bool,
+    number: u64,
 }
 
 impl Link {
@@ -92,13 +113,34 @@ impl Link {
     }
 
     /// The next document. Cancel-safe: it stays until it is returned.
-    pub async fn document(&self) -> Envelope {
+    pub async fn document(&self) -> Handed {
         loop {
-            if let Some(envelope) = lock(&self.0.slot).take() {
-                return envelope;
+            if let Some(handed) = lock(&self.0.slot).newest.take() {
+                return handed;
             }
             self.0.handed_over.notified().await;
         }
+    }
+
+    /// Gives a document that could not be kept once more, after a while; unless another came since. The controller
+    /// sends it once a connection.
+    pub fn try_again(&self, handed: Handed) {
+        let link = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(AGAIN).await;
+            let mut slot = lock(&link.0.slot);
+            if slot.count == handed.number {
+                slot.newest = Some(Handed { again: true, ..handed });
+                link.0.handed_over.notify_one();
+            }
+        });
+    }
+
+    fn hand_over(&self, envelope: Envelope) {
+        let mut slot = lock(&self.0.slot);
+        slot.count += 1;
+        slot.newest = Some(Handed { envelope, again: false, number: slot.count });
+        self.0.handed_over.notify_one();
     }
 
     /// Says something to the controller if it can be reached now.
@@ -108,6 +150,14 @@ impl Link {
             && sender.try_send(message).is_err()
         {
             *out = None;
+        }
+    }
+
+    /// The last pass left a report, or failed for this.
+    pub fn passes(&self, failing: Option<ErrorReport>) {
+        let known = lock(&self.0.failing).replace(failing.clone());
+        if known.as_ref() != Some(&failing) {
+            self.tell(FromAgent::Passes { failing });
         }
     }
 
@@ -124,16 +174,17 @@ impl Link {
         *lock(&self.0.out) = Some(sender.clone());
         let version = env!("CARGO_PKG_VERSION").to_owned();
         writer.send(&FromAgent::Hello { version, position: agent.position()? }).await?;
+        let failing = lock(&self.0.failing).clone();
+        if let Some(failing) = failing {
+            writer.send(&FromAgent::Passes { failing }).await?;
+        }
         // What waits is sent when the controller has said up to where it has everything.
         let mut sent = 0;
         let mut told = false;
         loop {
             tokio::select! {
                 message = reader.next() => match message? {
-                    ToAgent::Document { envelope } => {
-                        *lock(&self.0.slot) = Some(envelope);
-                        self.0.handed_over.notify_one();
-                    }
+                    ToAgent::Document { envelope } => self.hand_over(envelope),
                     ToAgent::Plan { request, envelope } => {
                         let (agent, sender) = (agent.clone(), sender.clone());
                         tokio::spawn(async move {

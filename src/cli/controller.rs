@@ -18,10 +18,17 @@ use crate::model::Name;
 
 #[derive(Debug, Args)]
 pub struct ControllerArgs {
+    #[command(subcommand)]
+    command: ControllerCommand,
+}
+
+/// What is asked of a controller, wherever it is.
+#[derive(Debug, Args)]
+pub struct Asked<C: Subcommand> {
     #[command(flatten)]
     controller: Controller,
     #[command(subcommand)]
-    command: ControllerCommand,
+    command: C,
 }
 
 #[derive(Debug, Subcommand)]
@@ -44,19 +51,18 @@ pub enum ControllerCommand {
     /// Serve agents and operators: what the service runs
     Run,
     /// The fleet's servers
-    #[command(subcommand)]
-    Server(ServerCommand),
+    Server(Asked<ServerCommand>),
     /// The tokens that let servers join
-    #[command(subcommand)]
-    Token(TokenCommand),
+    Token(Asked<TokenCommand>),
     /// The tokens of operators who come over HTTPS
-    #[command(subcommand)]
-    ApiToken(ApiTokenCommand),
+    ApiToken(Asked<ApiTokenCommand>),
     /// Tell who changed what
     Audit {
         /// How many, newest first
         #[arg(long, short = 'n', default_value_t = 50)]
         lines: u32,
+        #[command(flatten)]
+        controller: Controller,
     },
     /// Clear an alarm that was looked into
     ClearAlarm {
@@ -65,16 +71,23 @@ pub enum ControllerCommand {
         /// The server it is of
         #[arg(long)]
         server: Option<Name>,
+        #[command(flatten)]
+        controller: Controller,
     },
     /// Write the database and the keys into a file, which must be kept secret
     Backup {
         /// A new file
         file: PathBuf,
+        #[command(flatten)]
+        controller: Controller,
     },
     /// Make this machine the controller of a backup; the service must not run
     Restore { file: PathBuf },
     /// Print the certificate that visitors of the fleet's private sites trust (PEM)
-    SitesAuthority,
+    SitesAuthority {
+        #[command(flatten)]
+        controller: Controller,
+    },
     /// Print the description of the API (OpenAPI)
     Openapi,
 }
@@ -121,60 +134,69 @@ pub enum ApiTokenCommand {
 }
 
 pub fn run(args: ControllerArgs, places: Places, json: bool) -> anyhow::Result<Exit> {
-    let ControllerArgs { controller, command } = args;
     let Places { home: directory, config, socket, .. } = places;
-    let controller = controller.on_socket(socket.clone());
-    match command {
+    match args.command {
         ControllerCommand::Init { fleet, hosts, port, bootstrap_url } => {
             home::initialise(home::Asked { fleet, hosts, port, bootstrap_url }, &directory, &config, json)
         }
         ControllerCommand::Run => home::serve(directory, &config, socket.unwrap_or_else(home::runtime_socket)),
         ControllerCommand::Restore { file } => home::restore(&file, &directory, &config, json),
         ControllerCommand::Openapi => print::json(&api::description()).map(|()| Exit::Converged),
-        command => home::runtime()?.block_on(ask(&controller, command, json)),
+        ControllerCommand::Server(Asked { controller, command }) => {
+            home::runtime()?.block_on(server(&controller.on_socket(socket), command, json))
+        }
+        ControllerCommand::Token(Asked { controller, command }) => {
+            home::runtime()?.block_on(token(&controller.on_socket(socket), command, json))
+        }
+        ControllerCommand::ApiToken(Asked { controller, command }) => {
+            home::runtime()?.block_on(api_token(&controller.on_socket(socket), command, json))
+        }
+        ControllerCommand::Audit { lines, controller } => home::runtime()?.block_on(async {
+            let path = format!("/v1/audit?limit={lines}");
+            let entries: Result<Vec<AuditView>, _> = controller.on_socket(socket).get(&path).await;
+            listed(entries, |list| fleet_words::audit(list), json)
+        }),
+        ControllerCommand::ClearAlarm { code, server, controller } => home::runtime()?.block_on(async {
+            let alarm = AlarmName { server, code };
+            done(controller.on_socket(socket).ask("POST", "/v1/alarms/clear", Some(&alarm)).await, json)
+        }),
+        ControllerCommand::SitesAuthority { controller } => home::runtime()?.block_on(async {
+            let authority: Result<SitesAuthority, _> = controller.on_socket(socket).get("/v1/sites-authority").await;
+            listed(authority, |authority| authority.pem.clone(), json)
+        }),
+        ControllerCommand::Backup { file, controller } => {
+            home::runtime()?.block_on(write_backup(&controller.on_socket(socket), &file, json))
+        }
     }
 }
 
-async fn ask(controller: &Controller, command: ControllerCommand, json: bool) -> anyhow::Result<Exit> {
-    let said = match command {
-        ControllerCommand::Server(command) => return server(controller, command, json).await,
-        ControllerCommand::Token(TokenCommand::List) => {
+async fn token(controller: &Controller, command: TokenCommand, json: bool) -> anyhow::Result<Exit> {
+    match command {
+        TokenCommand::List => {
             let tokens: Result<Vec<JoinTokenView>, _> = controller.get("/v1/join-tokens").await;
-            return listed(tokens, |list| fleet_words::join_tokens(list), json);
+            listed(tokens, |list| fleet_words::join_tokens(list), json)
         }
-        ControllerCommand::ApiToken(ApiTokenCommand::List) => {
+        TokenCommand::Revoke { id } => done(delete(controller, "join-tokens", &id).await, json),
+    }
+}
+
+async fn api_token(controller: &Controller, command: ApiTokenCommand, json: bool) -> anyhow::Result<Exit> {
+    match command {
+        ApiTokenCommand::List => {
             let tokens: Result<Vec<TokenView>, _> = controller.get("/v1/api-tokens").await;
-            return listed(tokens, |list| fleet_words::api_tokens(list), json);
+            listed(tokens, |list| fleet_words::api_tokens(list), json)
         }
-        ControllerCommand::Audit { lines } => {
-            let entries: Result<Vec<AuditView>, _> = controller.get(&format!("/v1/audit?limit={lines}")).await;
-            return listed(entries, |list| fleet_words::audit(list), json);
-        }
-        ControllerCommand::ApiToken(ApiTokenCommand::Add { name, scope }) => {
+        ApiTokenCommand::Add { name, scope } => {
             let made: Result<MadeToken, _> =
                 controller.ask("POST", "/v1/api-tokens", Some(&NewToken { name, scope })).await;
             let text = |made: &MadeToken| format!("{}\n", made.token);
             if made.is_ok() && !json {
                 print::tell!("this is shown once; put it into a file that nobody else may read:");
             }
-            return listed(made, text, json);
+            listed(made, text, json)
         }
-        ControllerCommand::SitesAuthority => {
-            let authority: Result<SitesAuthority, _> = controller.get("/v1/sites-authority").await;
-            return listed(authority, |authority| authority.pem.clone(), json);
-        }
-        ControllerCommand::Backup { file } => return write_backup(controller, &file, json).await,
-        ControllerCommand::Token(TokenCommand::Revoke { id }) => delete(controller, "join-tokens", &id).await,
-        ControllerCommand::ApiToken(ApiTokenCommand::Revoke { id }) => delete(controller, "api-tokens", &id).await,
-        ControllerCommand::ClearAlarm { code, server } => {
-            controller.ask("POST", "/v1/alarms/clear", Some(&AlarmName { server, code })).await
-        }
-        ControllerCommand::Init { .. }
-        | ControllerCommand::Run
-        | ControllerCommand::Restore { .. }
-        | ControllerCommand::Openapi => anyhow::bail!("this is not asked of a controller"),
-    };
-    done(said, json)
+        ApiTokenCommand::Revoke { id } => done(delete(controller, "api-tokens", &id).await, json),
+    }
 }
 
 async fn delete(controller: &Controller, what: &str, id: &str) -> Result<Nothing, super::client::ClientError> {

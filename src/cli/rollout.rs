@@ -137,6 +137,7 @@ impl Rollout {
                     print::problems(problems);
                     print::error_report(error);
                 }
+                Outcome::Failed { error } => print::error_report(error),
                 _ => {}
             }
         }
@@ -153,6 +154,7 @@ fn words(outcome: &Outcome) -> String {
             "has this document already, and is not as wanted: see socle fleet status".to_owned()
         }
         Outcome::Refused { error, .. } => format!("refused the document: {error}"),
+        Outcome::Failed { error } => format!("has the document, could not do its pass, and tries again: {error}"),
         Outcome::NotConnected { last_seen: Some(at) } => {
             let at = at.strftime("%Y-%m-%d %H:%M UTC");
             format!("is not connected since {at}, and gets the document when it connects")

@@ -38,6 +38,8 @@ pub enum What {
         error: ErrorReport,
         problems: Vec<Problem>,
     },
+    /// A pass ended without a report. Another is tried by itself.
+    Failed(ErrorReport),
     Progress(Event),
     /// The outcome of a pass. Stored.
     Report(Arc<Report>),

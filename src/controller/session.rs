@@ -131,11 +131,19 @@ struct Session<'a> {
     /// The newest document that was sent on this connection.
     sent: Option<Mark>,
     asked: BTreeMap<u64, oneshot::Sender<Planned>>,
+    /// The document that it could not take, of which an alarm is open.
+    refused: Option<Mark>,
+    /// That its passes fail may be an open alarm, also from before this connection.
+    failing: bool,
 }
+
+/// A server's passes end without a report.
+const FAILED: &str = "agent.failed";
+const REFUSED: &str = "document.refused";
 
 impl<'a> Session<'a> {
     fn new(controller: &'a Controller, peer: &'a Peer, out: &'a mpsc::Sender<ToAgent>, at: Option<Position>) -> Self {
-        Self { controller, peer, out, at, sent: None, asked: BTreeMap::new() }
+        Self { controller, peer, out, at, sent: None, asked: BTreeMap::new(), refused: None, failing: true }
     }
 
     async fn run<S: AsyncRead + Unpin>(
@@ -208,13 +216,30 @@ impl<'a> Session<'a> {
             FromAgent::Accepted { position } => {
                 self.at = Some(position.clone());
                 self.controller.hub.tell(server, What::Accepted(position.clone()));
+                let accepted = position.mark;
                 self.controller.inbox.put(Entry::Position(server.clone(), position)).await?;
+                if self.refused.take_if(|refused| *refused <= accepted).is_some() {
+                    self.clear(REFUSED).await?;
+                }
             }
             FromAgent::Refused { mark, error, problems } => {
                 self.controller.hub.tell(server, What::Refused { mark, error: error.clone(), problems });
                 let text = format!("document {mark} was refused: {error}");
                 let now = (self.controller.now)();
-                self.controller.store.raise_alarm(Some(server), "document.refused", &text, now).await?;
+                self.controller.store.raise_alarm(Some(server), REFUSED, &text, now).await?;
+                self.refused = self.refused.max(Some(mark));
+            }
+            FromAgent::Passes { failing: Some(error) } => {
+                let text = format!("it cannot do its passes: {error}");
+                let now = (self.controller.now)();
+                self.controller.store.raise_alarm(Some(server), FAILED, &text, now).await?;
+                self.failing = true;
+                self.controller.hub.tell(server, What::Failed(error));
+            }
+            FromAgent::Passes { failing: None } => {
+                if std::mem::take(&mut self.failing) {
+                    self.clear(FAILED).await?;
+                }
             }
             FromAgent::Outbox { items } => self.keep(items).await?,
             FromAgent::Planned { request, plan } => {
@@ -278,6 +303,13 @@ impl<'a> Session<'a> {
         };
         let signed = controller.keys.sites.for_site(csr, &names, controller.serial(), (controller.now)());
         Ok(signed.map_err(SiteError::Authority))
+    }
+
+    /// Of itself, an alarm that the server has overcome.
+    async fn clear(&self, code: &str) -> Result<(), SessionError> {
+        let by = By::new(format!("server:{}", self.peer.server), (self.controller.now)());
+        self.controller.store.clear_alarm(Some(&self.peer.server), code, &by).await?;
+        Ok(())
     }
 
     async fn renew(&self, csr: &[u8]) -> Result<(), SessionError> {

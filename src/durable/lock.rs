@@ -39,7 +39,8 @@ impl HostLock {
             }
             Err(std::fs::TryLockError::Error(error)) => return Err(open(error)),
         }
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{me}")).map_err(open)?;
+        // A courtesy too: on a full disk the lock is held all the same.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{me}"));
         Ok(Self { _file: file })
     }
 }

@@ -41,6 +41,11 @@ pub enum FromAgent {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         problems: Vec<Problem>,
     },
+    /// Whether passes can be done and their outcomes kept: at the beginning if it is known, and when it changes.
+    /// Without that there is no report to say so.
+    Passes {
+        failing: Option<ErrorReport>,
+    },
     /// From the durable outbox, in order.
     Outbox {
         items: Vec<OutboxItem>,

@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests ask the clock and write files")]
 
 mod client;
+#[cfg(feature = "testing")]
+mod delivery;
 mod enrolment;
 mod link;
 mod operators;

@@ -21,7 +21,7 @@ use tower::ServiceExt;
 use crate::client::{Client, position};
 use crate::world::{World, name, now, until};
 
-fn app(world: &World) -> Arc<App> {
+pub fn app(world: &World) -> Arc<App> {
     Arc::new(App {
         controller: world.controller.clone(),
         catalog: Catalog::built_in(),
@@ -32,7 +32,7 @@ fn app(world: &World) -> Arc<App> {
     })
 }
 
-async fn lines<T: DeserializeOwned>(app: &Arc<App>, method: &str, path: &str, body: Value) -> Vec<T> {
+pub async fn lines<T: DeserializeOwned>(app: &Arc<App>, method: &str, path: &str, body: Value) -> Vec<T> {
     let request = Request::builder().method(method).uri(path).extension(LocalPeer { uid: 0 });
     let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
     let request = request.header("content-type", "application/json").body(body).unwrap();

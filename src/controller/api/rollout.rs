@@ -135,6 +135,8 @@ impl Following {
                 return self.settle(server, Outcome::Refused { error, problems }).await;
             }
             What::Refused { .. } => {}
+            What::Failed(error) if waiting.accepted => return self.settle(server, Outcome::Failed { error }).await,
+            What::Failed(_) => {}
             // Of the pass before, until it has accepted.
             What::Progress(event) if waiting.accepted => return self.say(ApplyLine::Progress { server, event }).await,
             What::Progress(_) => {}

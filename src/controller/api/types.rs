@@ -150,6 +150,8 @@ pub enum Outcome {
     Unchanged { as_wanted: bool },
     /// The server did not accept the document.
     Refused { error: ErrorReport, problems: Vec<Problem> },
+    /// The server accepted it, and its pass ended without a report. It is tried again.
+    Failed { error: ErrorReport },
     /// It gets the document when it connects.
     NotConnected {
         #[schemars(with = "Option<String>")]
