@@ -9,7 +9,7 @@ use std::process::Command;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use socle::host::archive::extract;
+use socle::host::archive::{Decoder, extract};
 use socle::host::{ArchiveLimits, Archives};
 
 use super::build::*;
@@ -259,7 +259,7 @@ fn compare(bytes: &[u8]) -> Option<Result<(), String>> {
     std::fs::create_dir(&theirs).unwrap();
     let limits = ArchiveLimits { bytes: 1 << 20, entries: 1000, ratio: 1000 };
     let root = OwnedFd::from(File::open(&ours).unwrap());
-    extract(File::open(&archive).unwrap(), root, 0, &limits).ok()?;
+    extract(File::open(&archive).unwrap(), root, 0, &limits, Decoder::start().unwrap()).ok()?;
     if let Err(error) = gnu_tar(&archive, &theirs) {
         return Some(Err(format!("GNU tar refuses: {error}")));
     }

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
-use super::confine::{Cage, confine};
+use super::ahead::Decoder;
+use super::confine::{Cage, confine, forbid_processes};
 use super::format::extract;
 use super::refusal::UnpackError;
 use super::stage::Tally;
@@ -103,7 +104,14 @@ fn work(order: &Order) -> Answer {
         Ok(notes) => notes,
         Err(error) => return failed("archive.confine", &error),
     };
-    match extract(archive, stage, order.strip, &order.limits) {
+    let decoder = match Decoder::start() {
+        Ok(decoder) => decoder,
+        Err(error) => return failed("archive.child", &error),
+    };
+    if let Err(error) = forbid_processes() {
+        return failed("archive.confine", &error);
+    }
+    match extract(archive, stage, order.strip, &order.limits, decoder) {
         Ok(tally) => Answer::Done { tally, notes },
         Err(error @ UnpackError::Refused { .. }) => Answer::Refused(ErrorReport::of("archive.refused", &error, None)),
         Err(error) if error.is_full() => Answer::Full(ErrorReport::of("archive.no-space", &error, None)),

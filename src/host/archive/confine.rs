@@ -44,7 +44,7 @@ pub struct Cage<'a> {
 /// Drops every power but writing below the stage and using descriptors that are open already.
 ///
 /// Guarantees, or an error: an unprivileged user without groups, no capability, no way to gain any,
-/// no second process, limits on memory, CPU, files. Best effort, told in the notes: no network
+/// limits on memory, CPU, files; no second process after [`forbid_processes`]. Best effort, told in the notes: no network
 /// (namespace), no other file (Landlock, Linux 5.13). The process must have one thread: credentials
 /// and Landlock are a thread's.
 pub fn confine(cage: &Cage<'_>) -> Result<Vec<String>, ConfineError> {
@@ -62,7 +62,6 @@ pub fn confine(cage: &Cage<'_>) -> Result<Vec<String>, ConfineError> {
         (Resource::RLIMIT_CPU, cage.cpu_seconds),
         (Resource::RLIMIT_FSIZE, cage.file_bytes),
         (Resource::RLIMIT_NOFILE, OPEN_FILES),
-        (Resource::RLIMIT_NPROC, 0),
         (Resource::RLIMIT_CORE, 0),
     ] {
         setrlimit(resource, limit, limit).map_err(ConfineError::Limit)?;
@@ -70,6 +69,11 @@ pub fn confine(cage: &Cage<'_>) -> Result<Vec<String>, ConfineError> {
     landlock(cage.stage, &mut notes).map_err(ConfineError::Landlock)?;
     check(cage.user)?;
     Ok(notes)
+}
+
+/// From now on no process and no thread is started.
+pub fn forbid_processes() -> Result<(), ConfineError> {
+    setrlimit(Resource::RLIMIT_NPROC, 0, 0).map_err(ConfineError::Limit)
 }
 
 fn become_user(user: u32, notes: &mut Vec<String>) -> Result<(), ConfineError> {

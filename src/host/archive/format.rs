@@ -4,6 +4,11 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::os::fd::OwnedFd;
 
+use bzip2::bufread::MultiBzDecoder;
+use flate2::bufread::MultiGzDecoder;
+use liblzma::bufread::XzDecoder;
+
+use super::ahead::Decoder;
 use super::refusal::{Reason, UnpackError, from_reader};
 use super::stage::{Stage, Tally};
 use super::{tar, zip};
@@ -27,7 +32,13 @@ enum Packing {
 
 /// Unpacks `archive` into the empty directory `root`, in this process. The caller has no powers that
 /// it would miss: [`super::child_main`] drops them first, tests look at the outcome.
-pub fn extract(mut archive: File, root: OwnedFd, strip: u32, limits: &ArchiveLimits) -> Result<Tally, UnpackError> {
+pub fn extract(
+    mut archive: File,
+    root: OwnedFd,
+    strip: u32,
+    limits: &ArchiveLimits,
+    decoder: Decoder,
+) -> Result<Tally, UnpackError> {
     let packed = archive.metadata().map_err(UnpackError::Read)?.len();
     let packing = sniff(&mut archive)?;
     let mut stage = Stage::new(root, strip, limits);
@@ -36,17 +47,17 @@ pub fn extract(mut archive: File, root: OwnedFd, strip: u32, limits: &ArchiveLim
     match packing {
         Packing::Zip => zip::read(buffered, packed, &allowance, &mut stage)?,
         Packing::None => tar::read(buffered, &mut stage)?,
-        Packing::Gzip => tar::read(allowance.meter(flate2::bufread::MultiGzDecoder::new(buffered)), &mut stage)?,
-        Packing::Bzip2 => tar::read(allowance.meter(bzip2::bufread::MultiBzDecoder::new(buffered)), &mut stage)?,
+        Packing::Gzip => tar::read(decoder.read(allowance.meter(MultiGzDecoder::new(buffered))), &mut stage)?,
+        Packing::Bzip2 => tar::read(decoder.read(allowance.meter(MultiBzDecoder::new(buffered))), &mut stage)?,
         Packing::Xz => {
             let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)
                 .map_err(|error| UnpackError::Read(error.into()))?;
-            tar::read(allowance.meter(liblzma::bufread::XzDecoder::new_stream(buffered, stream)), &mut stage)?;
+            tar::read(decoder.read(allowance.meter(XzDecoder::new_stream(buffered, stream))), &mut stage)?;
         }
         Packing::Zstd => {
-            let mut decoder = zstd::Decoder::with_buffer(buffered).map_err(UnpackError::Read)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(UnpackError::Read)?;
-            tar::read(allowance.meter(decoder), &mut stage)?;
+            let mut zstd = zstd::Decoder::with_buffer(buffered).map_err(UnpackError::Read)?;
+            zstd.window_log_max(ZSTD_WINDOW_LOG).map_err(UnpackError::Read)?;
+            tar::read(decoder.read(allowance.meter(zstd)), &mut stage)?;
         }
     }
     stage.finish()
@@ -92,6 +103,7 @@ fn guess(head: &[u8]) -> &'static str {
 }
 
 /// How much may come out of an archive of a given size.
+#[derive(Clone, Copy)]
 pub(super) struct Allowance {
     most: u64,
     ratio: u64,
@@ -106,19 +118,19 @@ impl Allowance {
         if bytes > self.most { Err(Reason::Ratio(self.ratio)) } else { Ok(()) }
     }
 
-    fn meter<'a, R: Read>(&'a self, inner: R) -> Meter<'a, R> {
+    fn meter<R: Read>(self, inner: R) -> Meter<R> {
         Meter { inner, bytes: 0, allowance: self }
     }
 }
 
 /// Counts what a decoder gives, headers and padding included.
-struct Meter<'a, R> {
+struct Meter<R> {
     inner: R,
     bytes: u64,
-    allowance: &'a Allowance,
+    allowance: Allowance,
 }
 
-impl<R: Read> Read for Meter<'_, R> {
+impl<R: Read> Read for Meter<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.inner.read(buffer)?;
         self.bytes += got as u64;

@@ -8,8 +8,8 @@
 //!
 //! ```text
 //! parent (root): stage 0700, given to user 65533 -> starts itself as `internal-unpack`, archive as standard input
-//! child: drops every power (confine) -> sniffs, reads strictly (format, tar, pax, zip), writes below the stage
-//!        (stage, name) -> one line of JSON
+//! child: drops every power (confine) -> decodes in one thread (ahead), reads strictly in the other (format, tar,
+//!        pax, zip) and writes below the stage (stage, name) -> one line of JSON
 //! parent: waits, at most its time limit -> looks at everything, gives it to root (settle)
 //! ```
 //!
@@ -20,6 +20,7 @@
 //! own way, and whoever reads them another way sees other files. Start reading at
 //! [`UnpackChild`], then `tar::read`.
 
+mod ahead;
 mod child;
 mod confine;
 mod format;
@@ -41,6 +42,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::AsyncReadExt;
 
+pub use ahead::Decoder;
 pub use child::{SUBCOMMAND, child_main};
 pub use format::extract;
 pub(crate) use refusal::is_full;

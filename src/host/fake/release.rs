@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use crate::host::archive::extract;
 use crate::host::archive::settle::{Links, Terms, settle};
+use crate::host::archive::{Decoder, extract};
 use crate::host::{
     ArchiveLimits, Archives, Builds, Fetch, Fetched, PortError, PortResult, Progress, TaskOutput, Tasks,
 };
@@ -89,7 +89,8 @@ impl Archives for FakeArchives {
         let (archive, stage) = (File::open(archive).map_err(prepare)?, File::open(stage).map_err(prepare)?);
         let root = stage.try_clone().map_err(prepare)?.into();
         let refused = |error: &dyn std::fmt::Display| PortError::new("archive.refused", error.to_string());
-        extract(archive, root, strip, limits).map_err(|error| refused(&error))?;
+        let decoder = Decoder::start().map_err(prepare)?;
+        extract(archive, root, strip, limits, decoder).map_err(|error| refused(&error))?;
         let me = nix::unistd::geteuid().as_raw();
         let terms = Terms { from: me, to: me, links: Links::Inside, entries: limits.entries };
         settle(&stage.into(), &terms).map_err(|error| refused(&error))
