@@ -7,6 +7,7 @@ mod check;
 mod exec;
 mod ovh;
 mod servers;
+mod settings;
 mod updates;
 
 use std::collections::BTreeMap;
