@@ -75,6 +75,15 @@ impl Fleet {
         servers.into_iter().find(|server| server["server"] == name).unwrap_or(Value::Null)
     }
 
+    /// Whoever is root on the controller's machine may log in to the server.
+    fn may_log_in(&self, server: &Machine) {
+        self.controller.run(&["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", "/root/.ssh/id_ed25519"]).expect(0);
+        server.write("/root/.ssh/authorized_keys", &self.controller.read("/root/.ssh/id_ed25519.pub"));
+        let known = format!("{} {}", server.address(), server.read("/etc/ssh/ssh_host_ed25519_key.pub"));
+        self.controller.write("/root/.ssh/known_hosts", &known);
+        server.run(&["systemctl", "start", "ssh"]).expect(0);
+    }
+
     /// A fleet's directory on the controller.
     fn write(&self, files: &[(&str, &str)]) {
         for (path, text) in files {
@@ -128,13 +137,15 @@ fn three_machines_from_blank_to_two_sites() {
     let history = fleet.socle(&["fleet", "history"]).expect(0);
     assert!(history.contains("the beginning"), "{history}");
 
-    // Remotely through the controller, and without it; both stream the report.
+    // Remotely through the controller, and without it over ssh; both stream the report.
     fleet.controller.write("/root/one.toml", &format!("schema = 1\n{}", file("by the controller")));
     let through = fleet.socle(&["agent", "apply", "--server", "ks2", "/root/one.toml"]);
     assert_eq!(through.code, 0, "{}{}", through.stdout, through.stderr);
     assert_eq!(ks2.read("/etc/motd"), "by the controller\n");
-    ks2.write("/root/two.toml", &format!("schema = 1\n{}", file("by hand")));
-    let local = ks2.run(&["sh", "-c", "socle agent apply - </root/two.toml"]);
+    fleet.may_log_in(&ks2);
+    fleet.controller.write("/root/two.toml", &format!("schema = 1\n{}", file("by hand")));
+    let over_ssh = format!("ssh -o BatchMode=yes root@{} socle agent apply - </root/two.toml", ks2.address());
+    let local = fleet.controller.run(&["sh", "-c", &over_ssh]);
     assert_eq!(local.code, 0, "{}{}", local.stdout, local.stderr);
     assert!(local.stdout.contains("motd") || local.stderr.contains("motd"), "{}{}", local.stdout, local.stderr);
     assert_eq!(ks2.read("/etc/motd"), "by hand\n");
