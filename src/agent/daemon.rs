@@ -24,6 +24,7 @@ use super::link_door::{self, Handed, Link, Progress};
 use super::reconcile::{Agent, AgentError};
 use crate::durable::LockError;
 use crate::engine::{Event, Events, Silent};
+use crate::host::memory;
 use crate::model::report::Report;
 use crate::wire::message::FromAgent;
 
@@ -105,6 +106,10 @@ pub async fn run(agent: Agent, keeper: Keeper) -> Result<(), DaemonError> {
             }
         }
         link.outbox_grew();
+        // Until something happens, all that is needed is what waits.
+        if let Err(error) = memory::unmap_code() {
+            tracing::debug!(%error, "the code of the last pass stays mapped");
+        }
     }
     notify(&[sd_notify::NotifyState::Stopping]);
     // An order that is cut off is taken up by the next start.

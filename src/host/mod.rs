@@ -16,6 +16,7 @@ pub mod fake;
 pub mod fetch;
 pub mod files;
 pub mod listeners;
+pub mod memory;
 pub mod nginx;
 pub mod ports;
 pub mod probe;
