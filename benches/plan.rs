@@ -101,9 +101,9 @@ fn as_wanted(desired: &AnyDesired) -> AnyObserved {
             AnyObserved::Certificate(certificate::Observed { present: Some((1, meta)) })
         }
         AnyDesired::Site(site) => AnyObserved::Site(site::Observed {
-            text: Some(site.text.clone()),
+            text: Some(site.text.to_string()),
             enabled: true,
-            loaded: Some(format!("{}-1", Digest::of(&site.text))),
+            loaded: Some(format!("{}-1", Digest::of(site.text.as_bytes()))),
             certificate: Some(1),
         }),
         AnyDesired::Setup(setup) => AnyObserved::Setup(setup::Observed {
@@ -125,7 +125,7 @@ fn as_running(desired: &service::Desired) -> service::Observed {
     let mark = mark_of(&own.text).map(str::to_owned).or(own.inputs.map(|inputs| inputs.to_string()));
     let of = |yes: bool, word: &str, other: &str| if yes { word } else { other }.to_owned();
     service::Observed {
-        text: Some(own.text.clone()),
+        text: Some(own.text.to_string()),
         active: of(own.active != Some(false), "active", "inactive"),
         enabled: of(own.enabled, "enabled", "static"),
         inputs: mark,

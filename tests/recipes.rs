@@ -84,7 +84,7 @@ fn shown(wanted: &[Wanted]) -> String {
 fn setup_shown(out: &mut String, setup: &setup::Desired) {
     let _ = writeln!(out, "release {} databases {:?} proof {}", setup.release, setup.databases, setup.proof.short());
     for (kind, steps) in [("install", &setup.install), ("migrate", &setup.migrate)] {
-        for step in steps {
+        for step in steps.iter() {
             match step {
                 setup::Step::Run { name, unit, stdin, ok_codes } => {
                     let _ = writeln!(out, "{kind} run {name} {ok_codes:?}");

@@ -39,8 +39,8 @@ fn setup_of(release: &str) -> AnyDesired {
     AnyDesired::Setup(setup::Desired {
         present: true,
         release: ReleaseId(release.into()),
-        install: Vec::new(),
-        migrate: vec![setup::Step::Seed { from: "a".into(), to: "b".into(), owner: "c".into(), replace: true }],
+        install: [].into(),
+        migrate: [setup::Step::Seed { from: "a".into(), to: "b".into(), owner: "c".into(), replace: true }].into(),
         databases: vec![(Engine::Mariadb, "blog".into())],
         probes: vec![setup::Probe {
             host: "h".into(),
@@ -140,7 +140,7 @@ fn an_unknown_database_holds_back_a_release_but_not_a_repair() {
 
     let spec = release::Spec { version: "2".parse().unwrap(), source: release::Origin::Empty, links: Vec::new() };
     let current = Some(spec.id());
-    let desired = release::Desired { spec: Some(spec), keep: BTreeSet::new(), seen: None };
+    let desired = release::Desired { spec: Some(spec.into()), keep: BTreeSet::new(), seen: None };
     wanted.push(self::wanted("release:blog", AnyDesired::Release(desired), &[]));
     let present = current.iter().map(|id| (id.clone(), None)).collect();
     seen.seen.insert(

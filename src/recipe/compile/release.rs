@@ -133,7 +133,7 @@ impl Build<'_> {
             Origin::Archive { source, .. } => self.context.seen.get(&source.url).copied(),
             Origin::Venv { .. } | Origin::Empty => None,
         };
-        let desired = release::Desired { spec: Some(spec), keep, seen };
+        let desired = release::Desired { spec: Some(spec.into()), keep, seen };
         self.want(Kind::Release, self.name.as_str(), AnyDesired::Release(desired), &needs);
     }
 }

@@ -21,7 +21,7 @@ impl Build<'_> {
         needs.retain(|need| {
             !self.recipe.timers.iter().any(|t| need.name.starts_with(&format!("socle-{}-{}.", self.name, t.name)))
         });
-        self.want(Kind::Site, self.name.as_str(), AnyDesired::Site(site::Desired { text }), &needs);
+        self.want(Kind::Site, self.name.as_str(), AnyDesired::Site(site::Desired { text: text.into() }), &needs);
     }
 
     fn served(&mut self) -> String {

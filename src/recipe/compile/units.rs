@@ -1,6 +1,7 @@
 //! The units of an instance: its PHP, its services, its timers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Build, id};
 use crate::model::unit::{Readiness, Sandbox, ServiceUnit, TimerUnit};
@@ -130,10 +131,10 @@ impl Build<'_> {
 
 /// A unit we write. `active`: it runs, it does not run, or (None) something else starts it.
 pub(super) fn own(
-    text: String,
+    text: impl Into<Arc<str>>,
     enabled: bool,
     active: Option<bool>,
     inputs: Option<crate::model::Digest>,
 ) -> AnyDesired {
-    AnyDesired::Service(Desired::Own(Box::new(Own { text, enabled, active, inputs })))
+    AnyDesired::Service(Desired::Own(Box::new(Own { text: text.into(), enabled, active, inputs })))
 }

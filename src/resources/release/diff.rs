@@ -13,7 +13,7 @@ pub fn diff(_name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff
 
 /// Left-overs go first: they may be what fills the disk. What `current` still points to goes last,
 /// and a download of the wanted release is continued.
-fn toward(spec: &Spec, keep: &BTreeSet<ReleaseId>, seen: Option<Digest>, observed: &Observed) -> Diff<Change> {
+fn toward(spec: &Arc<Spec>, keep: &BTreeSet<ReleaseId>, seen: Option<Digest>, observed: &Observed) -> Diff<Change> {
     let id = spec.id();
     let fetch = !observed.present.contains_key(&id);
     let (early, late) = debris(observed, fetch.then_some(&id));

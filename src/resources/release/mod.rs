@@ -13,6 +13,7 @@ mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::host::Host;
 use crate::model::Kind;
@@ -79,7 +80,7 @@ impl Spec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
     /// `None`: no release is current and none is kept (asked for only by a purge).
-    pub spec: Option<Spec>,
+    pub spec: Option<Arc<Spec>>,
     /// Others to keep: the last good one.
     pub keep: BTreeSet<ReleaseId>,
     /// The digest the bytes had when this source was first fetched, if it carries none of its own.
@@ -102,7 +103,7 @@ pub enum Change {
     /// Download (resumed if begun), check, unpack beside the others, build, link, fsync, rename.
     Fetch {
         id: ReleaseId,
-        spec: Spec,
+        spec: Arc<Spec>,
         seen: Option<Digest>,
     },
     /// Swap the `current` link.

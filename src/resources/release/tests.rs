@@ -81,7 +81,7 @@ impl World {
 }
 
 fn want(spec: Spec) -> Desired {
-    Desired { spec: Some(spec), keep: BTreeSet::new(), seen: None }
+    Desired { spec: Some(spec.into()), keep: BTreeSet::new(), seen: None }
 }
 
 #[tokio::test]
@@ -321,7 +321,7 @@ fn diffs() {
         debris: debris.iter().map(|name| name.to_string()).collect(),
     };
     let sweep = |names: &[&str]| Change::Sweep { debris: names.iter().map(|name| name.to_string()).collect() };
-    let fetch = Change::Fetch { id: id.clone(), spec: spec.clone(), seen: None };
+    let fetch = Change::Fetch { id: id.clone(), spec: spec.clone().into(), seen: None };
     let activate = |from: Option<&ReleaseId>| Change::Activate { from: from.cloned(), to: id.clone() };
     let part = format!("downloads/{id}.part");
     let desired = Desired { keep: BTreeSet::from([old.clone()]), ..want(spec.clone()) };

@@ -16,7 +16,7 @@ fn own_unit(name: &str, own: &Own, seen: &Observed) -> Diff<Change> {
     if is_masked(seen) && (own.enabled || own.active != Some(false)) {
         return Diff::Refused(masked(name));
     }
-    let rewrite = seen.text.as_deref() != Some(&own.text);
+    let rewrite = seen.text.as_deref() != Some(&*own.text);
     let running = is_running(seen);
     let mut changes = Vec::new();
     // What ran all the time and is run by a timer from now on: as long as it runs, the timer does nothing.
@@ -230,7 +230,9 @@ mod tests {
     #[test]
     fn what_a_timer_or_socket_starts_does_not_go_on_with_the_old_text() {
         let text = |mark: &str| format!("\n[Service]\nExecStartPost=-+/usr/bin/ln -sfn {mark} /run/socle/inputs/x\n");
-        let own = |text: String| Desired::Own(Box::new(Own { text, enabled: false, active: None, inputs: None }));
+        let own = |text: String| {
+            Desired::Own(Box::new(Own { text: text.into(), enabled: false, active: None, inputs: None }))
+        };
         let by_socket = Observed { inputs: Some("a".into()), ..seen(Some(&text("a")), "active", "static") };
         assert!(service(&own(text("a")), &by_socket).is_empty());
         assert_eq!(

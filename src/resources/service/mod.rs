@@ -6,6 +6,7 @@ mod observe;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::host::Host;
 use crate::model::Kind;
@@ -27,8 +28,8 @@ pub enum Desired {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Own {
-    /// The whole unit file (model::unit renders it).
-    pub text: String,
+    /// The whole unit file (model::unit renders it). Shared, like all that is long: a change carries it too.
+    pub text: Arc<str>,
     /// Starts at boot (has an `[Install]` section).
     pub enabled: bool,
     /// Runs now; `None`: something else starts and stops it (a timer, a socket).
@@ -57,7 +58,7 @@ pub struct Observed {
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
     WriteUnit {
-        text: String,
+        text: Arc<str>,
         replaces: bool,
     },
     Enable,

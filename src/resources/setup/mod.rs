@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::host::Host;
 use crate::model::Kind;
@@ -31,9 +32,9 @@ pub struct Desired {
     pub present: bool,
     pub release: ReleaseId,
     /// First installation.
-    pub install: Vec<Step>,
+    pub install: Arc<[Step]>,
     /// From any other installed release to this one. Empty: a release is switched without them.
-    pub migrate: Vec<Step>,
+    pub migrate: Arc<[Step]>,
     /// What is dumped before the first migrating step, the point of no return.
     pub databases: Vec<(Engine, String)>,
     /// The health gate.
@@ -157,7 +158,7 @@ pub struct Dump {
 pub enum Change {
     Install {
         release: ReleaseId,
-        steps: Vec<Step>,
+        steps: Arc<[Step]>,
     },
     /// Dump the databases of the installed release.
     Dump {
@@ -168,7 +169,7 @@ pub enum Change {
     Migrate {
         from: ReleaseId,
         to: ReleaseId,
-        steps: Vec<Step>,
+        steps: Arc<[Step]>,
     },
     /// No steps: only note that another release is installed.
     Adopt {

@@ -9,8 +9,8 @@ fn desired(release: &str) -> Desired {
     Desired {
         present: true,
         release: id(release),
-        install: Vec::new(),
-        migrate: vec![Step::Seed { from: "a".into(), to: "b".into(), owner: "c".into(), replace: true }],
+        install: [].into(),
+        migrate: [Step::Seed { from: "a".into(), to: "b".into(), owner: "c".into(), replace: true }].into(),
         databases: vec![(Engine::Mariadb, "blog".into())],
         probes: vec![Probe { host: "h".into(), path: "/".into(), status: vec![200], contains: None, within_s: 1 }],
         proof: Digest::of(release),
@@ -87,7 +87,7 @@ fn from_every_state() {
 
 #[test]
 fn without_migrating_steps_a_release_is_only_noted() {
-    let new = Desired { migrate: Vec::new(), ..desired("2") };
+    let new = Desired { migrate: [].into(), ..desired("2") };
     let observed = seen(Some(State::Installed { release: id("1") }));
     assert_eq!(words(&new, &observed), "adopt@Switch prove@Prove");
 }

@@ -23,7 +23,7 @@ enum ApplySite {
 /// whatever is cut before it is done again.
 pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), ApplyError> {
     let text = match change {
-        Change::Publish { text, .. } => Some(text.as_str()),
+        Change::Publish { text, .. } => Some(&**text),
         Change::Reload { digest } => return reload(host, name, digest).await,
         Change::Withdraw => None,
     };

@@ -20,8 +20,8 @@ pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<
         });
     }
     let text = whole(&desired.text);
-    let digest = Digest::of(&text);
-    let same = observed.text.as_ref() == Some(&text);
+    let digest = Digest::of(text.as_bytes());
+    let same = observed.text.as_deref() == Some(&*text);
     if same && observed.enabled {
         if observed.loaded == Some(mark_of(&digest, observed.certificate)) {
             return Diff::IN_SYNC;
@@ -35,8 +35,8 @@ pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<
 }
 
 /// With our first line, by which an unwanted site is known to be ours.
-fn whole(text: &str) -> String {
-    if ours(text) { text.to_owned() } else { format!("{HEADER}.\n{text}") }
+fn whole(text: &Arc<str>) -> Arc<str> {
+    if ours(text) { text.clone() } else { format!("{HEADER}.\n{text}").into() }
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
     }
 
     fn lines(desired: Option<&str>, observed: &Observed) -> Vec<String> {
-        let desired = desired.map(|text| Desired { text: text.to_owned() });
+        let desired = desired.map(|text| Desired { text: text.into() });
         match diff("blog", desired.as_ref(), observed) {
             Diff::Changes(changes) => changes.iter().map(|(phase, change)| format!("{phase:?}: {change}")).collect(),
             Diff::Refused(report) => vec![report.code],

@@ -9,6 +9,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::host::Host;
 use crate::host::certificates::{Store, StoreError};
@@ -69,7 +70,7 @@ impl Paths {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
     /// The whole configuration file.
-    pub text: String,
+    pub text: Arc<str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -87,7 +88,7 @@ pub struct Observed {
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
     /// Test the whole configuration with this candidate in it; only then put it in place and reload.
-    Publish { text: String, digest: Digest, replaces: bool },
+    Publish { text: Arc<str>, digest: Digest, replaces: bool },
     /// Only the certificate it names is another one.
     Reload { digest: Digest },
     /// Take the link away, reload, remove the file.

@@ -125,7 +125,7 @@ impl Server {
     }
 
     async fn publish(&self, text: &str) -> Result<(), ApplyError> {
-        let change = Change::Publish { text: text.to_owned(), digest: Digest::of(text), replaces: true };
+        let change = Change::Publish { text: text.into(), digest: Digest::of(text), replaces: true };
         Site::apply(&self.host, "blog", &change).await
     }
 
