@@ -342,6 +342,11 @@ fn exit_of(code: &str) -> Exit {
         | "backup.no-repository"
         | "backup.no-key"
         | "backup.no-snapshot"
+        | "backup.other-recipe"
+        | "backup.other-domain"
+        | "backup.no-domain"
+        | "backup.left-over"
+        | "backup.fed"
         | "backup.not-blank"
         | "backup.nothing"
         | "vault.wrong-key" => Exit::BadInput,

@@ -2,6 +2,7 @@
 
 mod agent;
 mod backup;
+mod backup_drill;
 mod backup_key;
 mod catalog;
 mod cert;

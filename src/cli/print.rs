@@ -220,9 +220,16 @@ fn backup_line(out: &mut String, backup: &BackupStanding) -> std::fmt::Result {
         }
         (None, _) => writeln!(out, "  {WARN}no backup yet{WARN:#} in `{repository}`")?,
     }
+    if let Some(drill) = &backup.drill
+        && let Some(ms) = drill.rto_ms
+    {
+        let seconds = std::time::Duration::from_millis(ms).as_secs_f64();
+        writeln!(out, "  {GOOD}drill{GOOD:#} of {}: back in {seconds:.1} s", time(drill.at))?;
+    }
     if let Some(problem) = backup.problem() {
+        let act = if backup.drill_failed() { "drill" } else { "now" };
         writeln!(out, "  {BAD}problem{BAD:#} {problem}")?;
-        writeln!(out, "  {BOLD}hint:{BOLD:#} socle agent backup now {} --repository {repository}", backup.instance)?;
+        writeln!(out, "  {BOLD}hint:{BOLD:#} socle agent backup {act} {} --repository {repository}", backup.instance)?;
     }
     Ok(())
 }

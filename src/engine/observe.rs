@@ -44,10 +44,25 @@ pub async fn observe(host: &Host, wanted: &[Wanted]) -> Observation {
     observation
 }
 
+/// Looks at these, whatever else is ours.
+pub async fn observe_only(host: &Host, wanted: &[Wanted]) -> Observation {
+    let mut observation = Observation::default();
+    for kind in ORDER {
+        let names = named(kind, wanted);
+        let seen = if names.is_empty() { Seen::new() } else { resources::observe(kind, host, &names).await };
+        observation.seen.extend(seen.into_iter().map(|(name, seen)| (ResourceId::new(kind, name), seen)));
+    }
+    observation
+}
+
+fn named(kind: Kind, wanted: &[Wanted]) -> BTreeSet<String> {
+    wanted.iter().filter(|w| w.id.kind == kind).map(|w| w.id.name.clone()).collect()
+}
+
 type Seen = BTreeMap<String, Result<AnyObserved, ErrorReport>>;
 
 async fn observe_kind(host: &Host, kind: Kind, wanted: &[Wanted]) -> (Kind, Result<(), ErrorReport>, Seen) {
-    let mut names: BTreeSet<String> = wanted.iter().filter(|w| w.id.kind == kind).map(|w| w.id.name.clone()).collect();
+    let mut names = named(kind, wanted);
     let listed = resources::list(kind, host).await.map(|ours| names.extend(ours));
     let seen = if names.is_empty() { Seen::new() } else { resources::observe(kind, host, &names).await };
     (kind, listed, seen)

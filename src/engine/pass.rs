@@ -12,11 +12,11 @@ use std::time::Instant;
 use super::event::{Event, Events};
 use super::execute::{Hands, Outcome, execute};
 use super::journal::{Entry, Journal};
-use super::observe::{Observation, observe};
+use super::observe::{Observation, observe, observe_only};
 use super::plan::{Plan, Step, StepId, plan};
 use crate::durable::{DurableError, HostLock};
 use crate::host::Host;
-use crate::model::report::{Line, Report, Status};
+use crate::model::report::{ErrorReport, Line, Report, Status};
 use crate::model::{Generation, ResourceId};
 use crate::resources::{self, About, AnyChange, ApplyError, Wanted};
 
@@ -111,6 +111,45 @@ pub async fn run(
     };
     Ok(Passed { report, seen, condemned, unfinished })
 }
+
+/// Brings about what nobody else sees, looking at nothing else: what is not among `wanted` stays as it is. The
+/// journal is its own, so no other pass is in its way.
+pub async fn apart(
+    host: &Host,
+    wanted: &[Wanted],
+    journal: &Path,
+    at: jiff::Timestamp,
+    events: &dyn Events,
+) -> Result<Result<(), ErrorReport>, DurableError> {
+    for _ in 0..APART_ROUNDS {
+        let plan = plan(wanted, &observe_only(host, wanted).await);
+        if let Some(error) = plan.unknown.values().chain(plan.refused.values()).next() {
+            return Ok(Err(error.clone()));
+        }
+        if plan.steps.is_empty() {
+            return Ok(Ok(()));
+        }
+        let opened = Entry::Opened { generation: Generation::default(), at, steps: plan.steps.len() };
+        let mut journal = Journal::open(journal, opened)?;
+        let outcomes = execute(&plan, &HostHands(host), &mut journal, events).await?;
+        let failed = outcomes.into_values().find_map(|outcome| match outcome {
+            Outcome::Failed { error, .. } => Some(error),
+            Outcome::Done | Outcome::Blocked { .. } => None,
+        });
+        if let Some(error) = failed {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Err(ErrorReport {
+        code: "pass.endless".to_owned(),
+        message: format!("it is not as wanted after {APART_ROUNDS} rounds"),
+        causes: Vec::new(),
+        hint: None,
+    }))
+}
+
+/// Data of a backup is put in place in the first, and nothing is left to do in the last.
+const APART_ROUNDS: u32 = 4;
 
 /// Owners for which a step failed in a way that speaks about their release.
 fn condemned(plan: &Plan, outcomes: &BTreeMap<StepId, Outcome>) -> BTreeMap<String, String> {

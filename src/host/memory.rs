@@ -74,7 +74,8 @@ mod tests {
             size += (end - start) / 1024;
             let start: *mut c_void = with_exposed_provenance_mut(start);
             // SAFETY: reads the pages of a mapping of ours into memory, and changes none (madvise(2)).
-            unsafe { rustix::mm::madvise(start, end - (start as usize), rustix::mm::Advice::LinuxPopulateRead) }.unwrap();
+            unsafe { rustix::mm::madvise(start, end - (start as usize), rustix::mm::Advice::LinuxPopulateRead) }
+                .unwrap();
         }
         let before = mapped();
         unmap_code().unwrap();

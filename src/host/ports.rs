@@ -191,6 +191,8 @@ pub trait Databases: Send + Sync {
     async fn dump(&self, engine: Engine, name: &str, to: &Path) -> PortResult<Digest>;
     /// The same, to be read while it is taken: held nowhere.
     async fn dump_stream(&self, engine: Engine, name: &str) -> PortResult<DumpStream>;
+    /// How many rows each table has, by the name its dump gives it.
+    async fn rows(&self, engine: Engine, name: &str) -> PortResult<BTreeMap<String, u64>>;
     /// Empties the database and reads the dump back. May be repeated after an interruption.
     async fn restore(&self, engine: Engine, name: &str, owner: &str, from: &Path) -> PortResult<()>;
 }
@@ -288,6 +290,8 @@ pub struct ProbeAnswer {
 #[async_trait]
 pub trait Probes: Send + Sync {
     async fn get(&self, host: &str, path: &str, timeout: Duration) -> PortResult<ProbeAnswer>;
+    /// The same question to a web server behind a socket that nobody else reaches.
+    async fn get_at(&self, socket: &Path, host: &str, path: &str, timeout: Duration) -> PortResult<ProbeAnswer>;
 }
 
 /// Records that prove control of a domain (RFC 8555, 8.4). `domain` is the one proven: the record's own name is

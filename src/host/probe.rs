@@ -1,8 +1,11 @@
 //! Questions to the sites of this machine, asked the way a visitor's request arrives: at port 80,
 //! with the site's name; and where that leads to the same site by HTTPS, there.
 
+mod socket;
+
 use std::error::Error as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -29,6 +32,8 @@ pub enum ProbeError {
     Timeout { host: String, path: String, limit: Duration },
     #[error("`http://{host}{path}` did not answer")]
     NoAnswer { host: String, path: String, source: reqwest::Error },
+    #[error("`{path}` of `{host}` did not answer at its socket")]
+    Socket { host: String, path: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
 impl From<ProbeError> for PortError {
@@ -39,6 +44,7 @@ impl From<ProbeError> for PortError {
             ProbeError::Host(_) => PortError::new("probe.host", says),
             ProbeError::Path(_) => PortError::new("probe.path", says),
             ProbeError::Timeout { .. } => PortError::new("probe.timeout", says).retryable(),
+            ProbeError::Socket { source, .. } => PortError::new("probe.no-answer", says).retryable().because(source),
             ProbeError::NoAnswer { source, .. } => {
                 let error = PortError::new("probe.no-answer", says).retryable();
                 // The client repeats the URL before it comes to the reason.
@@ -146,6 +152,13 @@ impl Probes for LocalProbe {
     async fn get(&self, host: &str, path: &str, timeout: Duration) -> PortResult<ProbeAnswer> {
         // Over all of it: a body that drips is no answer either.
         match tokio::time::timeout(timeout, self.ask(host, path)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(ProbeError::Timeout { host: host.to_owned(), path: path.to_owned(), limit: timeout }.into()),
+        }
+    }
+
+    async fn get_at(&self, socket: &Path, host: &str, path: &str, timeout: Duration) -> PortResult<ProbeAnswer> {
+        match tokio::time::timeout(timeout, socket::ask(socket, host, path)).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(ProbeError::Timeout { host: host.to_owned(), path: path.to_owned(), limit: timeout }.into()),
         }

@@ -21,7 +21,7 @@ built_in! {
     "mediawiki": "LocalSettings.php" "install.json" "install.php" "nginx.conf" "recipe.toml";
     "radicale": "install.json" "install.py" "nginx.conf" "radicale.cfg" "recipe.toml" "serve.py";
     "static": "nginx.conf" "recipe.toml";
-    "wordpress": "install.json" "install.php" "nginx.conf" "recipe.toml" "upgrade.php" "wp-config.php";
+    "wordpress": "install.json" "install.php" "move.php" "nginx.conf" "recipe.toml" "upgrade.php" "wp-config.php";
 }
 
 #[derive(Debug, Clone, Default)]

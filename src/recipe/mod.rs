@@ -25,7 +25,8 @@ pub mod version;
 
 pub use catalog::Catalog;
 pub use compile::{
-    CHALLENGES, CertificateFacts, CompileProblem, Context, Facts, Https, check_document, compile, compile_document,
+    Apart, CHALLENGES, CertificateFacts, CompileProblem, Context, Facts, Https, check_document, compile, compile_apart,
+    compile_document, database_name,
 };
 pub use describe::Summary;
 pub use parse::Recipe;

@@ -31,6 +31,9 @@ pub struct Recipe {
     pub files: Vec<File>,
     pub install: Vec<Step>,
     pub upgrade: Vec<Step>,
+    /// Give data that was brought back under another name or domain to the instance. What a program of them has to
+    /// know it reads from its standard input: `{"from": {"name", "domain"}, "to": {…}}`.
+    pub moves: Vec<Step>,
     pub services: Vec<Service>,
     pub timers: Vec<Timer>,
     pub web: Web,
@@ -42,9 +45,9 @@ pub struct Recipe {
     pub own: bool,
 }
 
-const SECTIONS: [&str; 20] = [
+const SECTIONS: [&str; 21] = [
     "schema", "app", "platform", "versions", "release", "source", "param", "runtime", "apt", "layout", "db", "secret",
-    "file", "install", "upgrade", "service", "timer", "web", "health", "rule",
+    "file", "install", "upgrade", "move", "service", "timer", "web", "health", "rule",
 ];
 
 impl Recipe {
@@ -115,6 +118,7 @@ impl Reader<'_> {
         let (releases, params, dbs) = (self.list("release"), self.list("param"), self.list("db"));
         let (secrets, files) = (self.list("secret"), self.list("file"));
         let (install, upgrade) = (self.list("install"), self.list("upgrade"));
+        let moves = self.list("move");
         let (services, timers) = (self.list("service"), self.list("timer"));
         let (health, rules) = (self.list("health"), self.list("rule"));
         Some(Recipe {
@@ -132,6 +136,7 @@ impl Reader<'_> {
             files: files?,
             install: install?,
             upgrade: upgrade?,
+            moves: moves?,
             services: services?,
             timers: timers?,
             web: web?,

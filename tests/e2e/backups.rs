@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, wait_for};
 use crate::wordpress;
 
 const BLOG: &str = "blog.example.org";
@@ -141,4 +141,105 @@ fn keys_come_and_go(machine: &Machine) {
     assert_eq!(of(&["list", "--json"]).json().as_array().unwrap().len(), 1);
     let unknown = of(&["remove", "nothing"]);
     assert!(unknown.code != 0 && unknown.stderr.contains("no key of `home` is `nothing`"), "{}", unknown.stderr);
+}
+
+/// Names of everything a drill makes, wherever it stands.
+fn left_of_a_drill(machine: &Machine) -> String {
+    let places =
+        ["/srv/socle", "/run/systemd/system", "/run/socle", "/var/lib/socle", "/var/cache/socle", "/etc/nginx"];
+    let mut find = vec!["find"];
+    find.extend(places);
+    find.extend(["-name", "*socle-drill*", "-not", "-name", "socle-drill@*"]);
+    let files = machine.run(&find).stdout;
+    let users = machine.run(&["getent", "passwd", "socle-socle-drill"]).stdout;
+    let databases = machine.run(&["mariadb", "-N", "-e", "show databases like 'socle_drill'"]).expect(0);
+    let roles = machine.run(&["mariadb", "-N", "-e", "select User from mysql.global_priv where User like '%drill%'"]);
+    let units = machine.run(&["systemctl", "list-units", "--all", "--plain", "--no-legend", "socle-*-drill-*"]).stdout;
+    [files, users, databases, roles.expect(0), units].concat()
+}
+
+#[test]
+fn a_drill_proves_a_backup_and_a_copy_stands_beside_the_original() {
+    let machine = Machine::new("web-trixie");
+    machine.write("/root/blog.toml", &document());
+    machine.socle(&["agent", "apply", "/root/blog.toml"]).expect(0);
+    let picture = "/srv/socle/blog/data/wp-content/picture.bin";
+    machine.run(&["install", "-o", "socle-blog", "-g", "socle-blog", "-m", "640", "/usr/bin/true", picture]).expect(0);
+    sql(&machine, "update wp_options set option_value = 'Avant' where option_name = 'blogname'");
+    let link = format!("http://{BLOG}/?p=1 and http://{BLOG}.uk/");
+    sql(&machine, &format!("update wp_posts set post_content = '<p>{link}</p>' where ID = 1"));
+    let serialized = format!("a:1:{{s:3:\"url\";s:{}:\"http://{BLOG}/x\";}}", format!("http://{BLOG}/x").len());
+    sql(&machine, &format!("insert into wp_options (option_name, option_value) values ('it', '{serialized}')"));
+    sql(&machine, "create definer = `socle-blog`@localhost sql security definer view seen as select * from wp_posts");
+    assert_eq!(machine.socle(&["agent", "backup", "drill", "blog"]).code, 2, "nothing was saved yet");
+    machine.socle(&["agent", "backup", "now"]).expect(0);
+
+    // The drill leaves no trace but what it found.
+    let drilled = machine.socle(&["agent", "backup", "drill", "blog", "--json"]);
+    assert_eq!(drilled.code, 0, "{} {}", drilled.stdout, drilled.stderr);
+    let found = drilled.json();
+    assert!(found["rto_ms"].as_u64().unwrap() > 0 && found["tables"].as_u64().unwrap() > 10, "{found}");
+    assert_eq!(left_of_a_drill(&machine), "");
+    machine.socle(&["agent", "apply"]).expect(0);
+    let status = machine.socle(&["agent", "status", "--json"]).json();
+    assert_eq!(status["backups"][0]["drill"]["rto_ms"], found["rto_ms"], "{status}");
+    // As the timer does it, after one that was killed.
+    assert_eq!(machine.run(&["systemctl", "is-active", "socle-drill@home.timer"]).stdout.trim(), "active");
+    let mut killed = machine.start(&["socle", "agent", "backup", "drill", "blog"]);
+    wait_for("a drill in its database", std::time::Duration::from_secs(60), || {
+        machine.run(&["test", "-d", "/var/lib/mysql/socle_drill"]).ok()
+    });
+    machine.run(&["pkill", "-KILL", "-f", "backup drill blog"]).expect(0);
+    killed.wait().unwrap();
+    assert_ne!(left_of_a_drill(&machine), "");
+    let started = machine.run(&["systemctl", "start", "socle-drill@home.service"]);
+    let journal = machine.run(&["journalctl", "--no-pager", "--unit=socle-drill@home.service"]).stdout;
+    assert_eq!(started.code, 0, "{journal}");
+    assert!(journal.contains("it answers after"), "{journal}");
+    assert_eq!(left_of_a_drill(&machine), "");
+
+    // Beside the original, which goes on.
+    assert_eq!(machine.socle(&["agent", "restore", "blog", "--as", "copy"]).code, 2, "a domain is needed");
+    let aside = ["agent", "restore", "blog", "--as", "copy", "--domain", "copy.example.org"];
+    let plan = machine.socle(&aside).expect(3);
+    assert!(plan.contains("[instances.copy]") && plan.contains("`blog` goes on"), "{plan}");
+    assert!(!machine.root().join("srv/socle/copy").exists(), "a plan changes nothing");
+    machine.socle(&[&aside[..], &["--yes"]].concat()).expect(0);
+    let (status, body) = machine.get("copy.example.org", "/?p=1");
+    assert!(status == 200 && body.contains("Avant"), "{status} {body}");
+    assert!(body.contains("//copy.example.org/?p=1 and") && body.contains(&format!("http://{BLOG}.uk/")), "{body}");
+    let (status, body) = machine.get(BLOG, "/?p=1");
+    assert!(status == 200 && body.contains(&link), "{status} {body}");
+    let of_copy = |statement: &str| machine.run(&["mariadb", "-N", "copy", "-e", statement]).expect(0);
+    let moved = of_copy("select option_value from wp_options where option_name = 'it'");
+    assert_eq!(moved.trim(), "a:1:{s:3:\"url\";s:25:\"http://copy.example.org/x\";}");
+    assert_ne!(of_copy("select count(*) from seen").trim(), "0", "code runs with the copy's rights");
+    let theirs = machine.run(&["stat", "-c", "%U:%G %a", "/srv/socle/copy/data/wp-content/picture.bin"]).expect(0);
+    assert_eq!(theirs.trim(), "socle-copy:socle-copy 640");
+    let salt = "/var/lib/socle/secrets/blog/auth-salt";
+    assert_eq!(machine.read(salt), machine.read(&salt.replace("blog", "copy")));
+    let again = machine.socle(&["agent", "apply"]).expect(0);
+    assert!(again.contains("nothing to do"), "{again}");
+    assert_eq!(
+        machine.socle(&[&aside[..], &["--yes"]].concat()).code,
+        0,
+        "it is in the document: brought back into it"
+    );
+
+    // One byte of the largest pack: the pictures of the blog.
+    let packs = machine.run(&["find", "/srv/backup/data", "-type", "f", "-printf", "%s %p\n"]).expect(0);
+    let size = |line: &&str| line.split(' ').next().unwrap().parse::<u64>().unwrap();
+    let pack = packs.lines().max_by_key(size).unwrap().split(' ').nth(1).unwrap();
+    let path = machine.root().join(pack.trim_start_matches('/'));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let failed = machine.socle(&["agent", "backup", "drill", "blog"]);
+    assert_eq!(failed.code, 3, "{} {}", failed.stdout, failed.stderr);
+    assert!(failed.stdout.contains("blog") && failed.stdout.contains("FAILED"), "{}", failed.stdout);
+    assert_eq!(left_of_a_drill(&machine), "");
+    let status = machine.socle(&["agent", "status"]).stdout;
+    assert!(status.contains("the last drill of `blog` from `home` failed"), "{status}");
+    assert_eq!(machine.get(BLOG, "/").0, 200);
 }

@@ -5,6 +5,7 @@
 //! /document.toml                the whole document of the server
 //! /secrets/NAME                 what was made up on the server
 //! /databases/ENGINE-NAME.sql    dumps, written while they are taken
+//! /rows.json                    how many rows each table of them has
 //! /data, /config                the instance's own directories
 //! ```
 
@@ -26,6 +27,8 @@ pub const FORM: u32 = 1;
 pub const MANIFEST: &str = "/manifest.json";
 pub const DOCUMENT: &str = "/document.toml";
 pub const SECRETS: &str = "/secrets";
+/// Read after the dumps, whose rows it tells: entries are read in the order of their paths.
+pub const ROWS: &str = "/rows.json";
 /// Directories of an instance that are saved, below its home.
 pub const DIRECTORIES: [&str; 2] = ["data", "config"];
 

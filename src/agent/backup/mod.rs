@@ -5,16 +5,20 @@
 //! [`crate::host::vault`]. A restore changes nothing by itself: it stages what a snapshot holds and notes so;
 //! the next pass puts it in place ([`restore`]).
 
+mod beside;
 mod content;
+pub mod drill;
 pub mod keep;
 pub mod key;
 pub mod record;
 pub mod restore;
+mod rows;
 mod run;
 mod standing;
 
 use std::path::{Path, PathBuf};
 
+pub use beside::BesidePlan;
 pub use content::{Manifest, instance_of};
 pub use record::Record;
 pub use run::{Outcome, Ran, Tidied};
@@ -53,6 +57,32 @@ pub enum BackupError {
     Moved(Name),
     #[error("cannot stage `{path}`")]
     Stage { path: PathBuf, source: std::io::Error },
+    #[error("`{other}` is of the recipe `{has}`, and the snapshot of `{needs}`")]
+    OtherRecipe { other: Name, has: Name, needs: Name },
+    #[error("`{other}` is served at `{domain}`, as its document says")]
+    OtherDomain { other: Name, domain: String },
+    #[error("a new instance needs a domain of its own")]
+    NoDomain,
+    #[error("`{0}` is the instance that was saved")]
+    Itself(Name),
+    #[error("there is data of an earlier `{0}` on this server")]
+    LeftOver(Name),
+    #[error(
+        "this server gets its document from a controller, and that document has no `{other}`; it would be:\n{written}"
+    )]
+    Fed { other: Name, written: String },
+    #[error("there is no room for a drill in `{path}`: {needed} bytes are needed, {free} are free")]
+    NoRoom { path: PathBuf, needed: u64, free: u64 },
+    #[error("what was brought back is not what was saved: {}", .0.join("; "))]
+    RowsDiffer(Vec<String>),
+    #[error("the drill was interrupted")]
+    Interrupted,
+    #[error("{0}")]
+    Rehearsal(ErrorReport),
+    #[error("cannot clear away `{path}`, which a drill left")]
+    Sweep { path: PathBuf, source: std::io::Error },
+    #[error("the record `{path}` of drills is damaged")]
+    DrillsDamaged { path: PathBuf, source: serde_json::Error },
     #[error("this server has accepted a document already")]
     NotBlank,
     #[error("there is no backup of any instance in `{0}`")]
@@ -112,6 +142,29 @@ impl BackupError {
             BackupError::Damaged(name) => {
                 ("backup.damaged", Some(format!("socle agent backup check --all --repository {name}")))
             }
+            BackupError::Rehearsal(report) => return report.clone(),
+            BackupError::OtherRecipe { .. } | BackupError::Itself(_) => {
+                ("backup.other-recipe", Some("choose another name for `--as`".into()))
+            }
+            BackupError::OtherDomain { .. } => ("backup.other-domain", Some("leave `--domain` out".into())),
+            BackupError::NoDomain => ("backup.no-domain", Some("add `--domain DOMAIN`".into())),
+            BackupError::LeftOver(name) => (
+                "backup.left-over",
+                Some(format!("choose another name, or remove it for good: socle agent purge {name}")),
+            ),
+            BackupError::Fed { .. } => {
+                ("backup.fed", Some("write it into the fleet, apply that, and run the same command again".into()))
+            }
+            BackupError::NoRoom { path, .. } => {
+                ("backup.no-room", Some(format!("free disk space: see `df -h {}`", path.display())))
+            }
+            BackupError::RowsDiffer(_) => ("backup.rows-differ", Some("socle agent backup check --all".into())),
+            BackupError::Interrupted => ("backup.interrupted", Some("socle agent backup drill".into())),
+            BackupError::Sweep { .. } => ("backup.sweep", Some("socle agent backup drill --sweep".into())),
+            BackupError::DrillsDamaged { path, .. } => (
+                "backup.record-damaged",
+                Some(format!("move `{}` away; the next drill writes it anew", path.display())),
+            ),
             BackupError::Foreign { .. } => ("backup.foreign", Some("any restic client restores it".into())),
             BackupError::Unsettled(_) => ("backup.unsettled", Some("socle agent apply".into())),
             BackupError::Moved(_) => ("backup.moved", Some("try again".into())),

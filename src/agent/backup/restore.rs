@@ -14,9 +14,12 @@ use super::{BackupError, access, key};
 use crate::agent::ledger::Ledger;
 use crate::agent::reconcile::{Agent, AgentError};
 use crate::durable::{self, HostLock};
-use crate::host::vault::{Access, Snapshot, SnapshotId};
+use crate::host::sql::scan;
+use crate::host::vault::{Access, Renamed, Snapshot, SnapshotId};
+use crate::model::document::Engine;
 use crate::model::{Digest, Name, Secret};
-use crate::resources::setup::{Dump, Observed, Returned, Staged, State, observe};
+use crate::recipe;
+use crate::resources::setup::{Dump, Identity, Observed, Returned, Staged, State, observe};
 
 /// What a restore would do, for the person who decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,10 +41,10 @@ pub struct RestorePlan {
 /// What stands to be put in place: `restore/<instance>.json` of the agent's state. Written when everything is
 /// staged and on disk; removed when the next pass knows of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Intent {
+pub(super) struct Intent {
     /// The moment of the snapshot.
     at: Timestamp,
-    returned: Returned,
+    pub(super) returned: Returned,
     /// A directory with one file a secret.
     secrets: Option<String>,
     seen: BTreeMap<String, Digest>,
@@ -84,7 +87,7 @@ impl Agent {
         if !self.document()?.instances.contains_key(&plan.instance) {
             return Err(AgentError::NoSuchInstance(plan.instance.clone()).into());
         }
-        self.stage(&from.1, &plan.snapshot, manifest).await
+        self.stage(&from.1, &plan.snapshot, manifest, &plan.instance).await
     }
 
     /// Gets every instance of a lost server ready on a blank one. The document it answers is to be applied, and
@@ -102,7 +105,7 @@ impl Agent {
             .values()
             .max_by_key(|snapshot| snapshot.at)
             .ok_or_else(|| BackupError::Nothing(location.to_owned()))?;
-        let document = self.text(&from.1, latest, DOCUMENT).await?;
+        let document = self.text(&from.1, &latest.id, DOCUMENT).await?;
         let parsed = crate::model::document::parse("document.toml", &document).map_err(AgentError::Refused)?;
         // A recovery that was interrupted begins again, and a blank server is known by this.
         durable::write(&begun, location.as_bytes(), 0o600).map_err(BackupError::Record)?;
@@ -112,17 +115,21 @@ impl Agent {
         }
         for (name, snapshot) in newest.iter().filter(|(name, _)| parsed.instances.contains_key(*name)) {
             let manifest = self.manifest(&from.1, snapshot).await?;
-            let user = format!("socle-{name}");
-            let known = self.host.accounts.states(&[user.clone()].into()).await?;
-            if known.get(&user).is_none_or(Option::is_none) {
-                // Before its files: they are given to it by name.
-                let description = format!("socle {name}");
-                self.host.accounts.create(&user, &description, &format!("/srv/socle/{name}")).await?;
-            }
+            self.own_account(name).await?;
             self.host.progress.say(&format!("bringing {name} back, of {}", snapshot.at));
-            self.stage(&from.1, &snapshot.id, &manifest).await?;
+            self.stage(&from.1, &snapshot.id, &manifest, name).await?;
         }
         Ok(document)
+    }
+
+    /// The user of an instance, before its files: they are given to it by name.
+    pub(super) async fn own_account(&self, name: &Name) -> Result<(), BackupError> {
+        let user = format!("socle-{name}");
+        let known = self.host.accounts.states(&[user.clone()].into()).await?;
+        if known.get(&user).is_none_or(Option::is_none) {
+            self.host.accounts.create(&user, &format!("socle {name}"), &format!("/srv/socle/{name}")).await?;
+        }
+        Ok(())
     }
 
     /// The server is as its document wants it: from now on it is no blank one.
@@ -164,27 +171,49 @@ impl Agent {
     }
 
     async fn manifest(&self, access: &Access, snapshot: &Snapshot) -> Result<Manifest, BackupError> {
-        let text = self.text(access, snapshot, MANIFEST).await?;
+        let text = self.text(access, &snapshot.id, MANIFEST).await?;
         let foreign = |source| BackupError::Foreign { id: snapshot.id.0.clone(), source };
         let manifest: Manifest = serde_json::from_str(&text).map_err(|error| foreign(Some(error)))?;
         if manifest.form == FORM { Ok(manifest) } else { Err(foreign(None)) }
     }
 
     /// A small file of a snapshot.
-    async fn text(&self, access: &Access, snapshot: &Snapshot, path: &str) -> Result<String, BackupError> {
+    pub(super) async fn text(&self, access: &Access, snapshot: &SnapshotId, path: &str) -> Result<String, BackupError> {
         use std::io::{Read, Seek};
         let staging = |source| BackupError::Stage { path: self.state.clone(), source };
         let mut file = tempfile::tempfile_in(&self.state).map_err(staging)?;
         let copy = file.try_clone().map_err(staging)?;
-        self.vault.read(access, &snapshot.id, Path::new(path), copy).await?;
+        self.vault.read(access, snapshot, Path::new(path), copy).await?;
         let mut text = String::new();
         file.rewind().and_then(|()| file.take(16 << 20).read_to_string(&mut text)).map_err(staging)?;
         Ok(text)
     }
 
     /// Everything of the snapshot beside what it will replace, on disk; then the note that it stands.
-    async fn stage(&self, access: &Access, snapshot: &SnapshotId, manifest: &Manifest) -> Result<(), BackupError> {
-        let name = &manifest.instance;
+    pub(super) async fn stage(
+        &self,
+        access: &Access,
+        snapshot: &SnapshotId,
+        manifest: &Manifest,
+        name: &Name,
+    ) -> Result<(), BackupError> {
+        let intent = self.bring(access, snapshot, manifest, name).await?;
+        let bytes = serde_json::to_vec_pretty(&intent).expect("an intent is plain data");
+        durable::write(&self.intents().join(format!("{name}.json")), &bytes, 0o600).map_err(BackupError::Record)
+    }
+
+    /// The same for any instance, without the note: files belong to its user, dumps are of its database.
+    pub(super) async fn bring(
+        &self,
+        access: &Access,
+        snapshot: &SnapshotId,
+        manifest: &Manifest,
+        name: &Name,
+    ) -> Result<Intent, BackupError> {
+        let owners: Renamed = match *name == manifest.instance {
+            true => Renamed::new(),
+            false => [(user(&manifest.instance), user(name))].into(),
+        };
         let home = PathBuf::from(format!("/srv/socle/{name}"));
         let mut directories = Vec::new();
         for directory in DIRECTORIES {
@@ -192,7 +221,7 @@ impl Agent {
             make(&self.host.path(staged.display().to_string()), 0o700)?;
             let to = self.host.path(staged.display().to_string());
             self.vault
-                .restore(access, snapshot, Path::new(&format!("/{directory}")), &to, &*self.host.progress)
+                .restore_as(access, snapshot, Path::new(&format!("/{directory}")), &to, &owners, &*self.host.progress)
                 .await?;
             directories.push(Staged {
                 from: staged.display().to_string(),
@@ -205,14 +234,19 @@ impl Agent {
         let kept = format!("/var/lib/socle/dumps/{name}/{}.returned", manifest.release);
         for (engine, database) in &manifest.databases {
             make(&self.host.path(&kept), 0o700)?;
+            let from = content::dump_path(*engine, database);
+            let database = match owners.is_empty() {
+                true => database.clone(),
+                false => recipe::database_name(name),
+            };
             let path = format!("{kept}/{}-{database}.sql", engine.as_str());
-            let sha256 = self.staged_dump(access, snapshot, &content::dump_path(*engine, database), &path).await?;
-            dumps.push(Dump { engine: *engine, database: database.clone(), path, sha256 });
+            let roles = (*engine, (user(&manifest.instance), user(name)));
+            let sha256 = self.staged_dump(access, snapshot, &from, &path, roles).await?;
+            dumps.push(Dump { engine: *engine, database, path, sha256 });
         }
-        let returned = Returned { release: manifest.release.clone(), dumps, directories };
-        let intent = Intent { at: manifest.at, returned, secrets, seen: manifest.seen.clone() };
-        let bytes = serde_json::to_vec_pretty(&intent).expect("an intent is plain data");
-        durable::write(&self.intents().join(format!("{name}.json")), &bytes, 0o600).map_err(BackupError::Record)
+        let of = Identity { name: manifest.instance.to_string(), domain: manifest.wanted.domain.to_string() };
+        let returned = Returned { release: manifest.release.clone(), dumps, directories, of: Some(of) };
+        Ok(Intent { at: manifest.at, returned, secrets, seen: manifest.seen.clone() })
     }
 
     async fn staged_secrets(
@@ -237,15 +271,40 @@ impl Agent {
         snapshot: &SnapshotId,
         from: &Path,
         to: &str,
+        (engine, (was, now)): (Engine, (String, String)),
     ) -> Result<Digest, BackupError> {
         let path = self.host.path(to);
         let staging = |source| BackupError::Stage { path: path.clone(), source };
         let part = path.with_extension("part");
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(staging)?;
         self.vault.read(access, snapshot, from, file).await?;
+        let part = if was == now { part } else { self.for_other_role(engine, part, was, now).await? };
         let digest = Digest::from_hasher(hash(&part).map_err(staging)?);
         durable::put_in_place(&part, &path).map_err(BackupError::Record)?;
         Ok(digest)
+    }
+
+    /// A dump of one role's becomes one of another's.
+    async fn for_other_role(
+        &self,
+        engine: Engine,
+        part: PathBuf,
+        was: String,
+        now: String,
+    ) -> Result<PathBuf, BackupError> {
+        let other = part.with_extension("other");
+        let staging = |source| BackupError::Stage { path: other.clone(), source };
+        let options = || File::options().write(true).create(true).truncate(true).mode(0o600).open(&other);
+        let mut to = options().map_err(staging)?;
+        let from = part.clone();
+        let copying = move || {
+            scan::for_other_role(engine, &from, &mut to, &was, &now)?;
+            to.sync_all()
+        };
+        let copied = tokio::task::spawn_blocking(copying).await.expect("copying does not panic");
+        copied.map_err(staging)?;
+        durable::remove(&part).map_err(BackupError::Record)?;
+        Ok(other)
     }
 
     fn intents(&self) -> PathBuf {
@@ -283,7 +342,7 @@ impl Agent {
         Ok(notes)
     }
 
-    fn take_up(&self, name: &Name, intent: Intent, ledger: &mut Ledger) -> Result<(), AgentError> {
+    pub(super) fn take_up(&self, name: &Name, intent: Intent, ledger: &mut Ledger) -> Result<(), AgentError> {
         for (url, digest) in intent.seen {
             ledger.seen.entry(url).or_insert(digest);
         }
@@ -307,7 +366,11 @@ impl Agent {
     }
 }
 
-fn make(path: &Path, mode: u32) -> Result<(), BackupError> {
+fn user(name: &Name) -> String {
+    format!("socle-{name}")
+}
+
+pub(super) fn make(path: &Path, mode: u32) -> Result<(), BackupError> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(|source| BackupError::Stage { path: path.to_owned(), source })

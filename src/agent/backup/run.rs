@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::content::{self, FORM, Manifest};
 use super::record::{Check, Failed, Good};
+use super::rows::Counting;
 use super::{BackupError, Record, access, keep, key};
 use crate::agent::ledger::Ledger;
 use crate::agent::reconcile::{Agent, AgentError};
@@ -147,11 +148,14 @@ impl Agent {
         };
         let text = ledger.accepted.as_ref().map(|accepted| accepted.text.as_str()).unwrap_or_default();
         let mut entries = content::entries(&self.host, &manifest, text);
+        let mut rows = Counting::default();
         for (engine, database) in &manifest.databases {
             let dump = self.host.databases.dump_stream(*engine, database).await?;
+            let dump = rows.count(*engine, database, dump)?;
             let from = Source::Stream { from: dump.from, whole: dump.whole };
             entries.push(Entry { path: content::dump_path(*engine, database), from });
         }
+        entries.extend(rows.entry()?);
         let order = Order { host: manifest.server.clone(), tags: content::tags(name), at: manifest.at, entries };
         let saved = self.vault.save(access, order, &*self.host.progress).await?;
         if self.settled(name)? != before {

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::drill::{Drill, Drills};
 use super::record::{Record, Saved};
 use crate::agent::reconcile::Agent;
 use crate::model::Name;
@@ -17,9 +18,15 @@ impl Agent {
         let mut standings = Vec::new();
         for (name, repository) in &document.repositories {
             let record = Record::load(&self.state, name).map_err(|error| error.report());
+            let drills = Drills::load(&self.state, name);
             let wanted = document.instances.iter().filter(|(_, instance)| instance.state != InstanceState::Absent);
             for (instance, _) in wanted {
-                standings.push(standing(instance, (name, repository), record.as_ref(), since, now));
+                let mut standing = standing(instance, (name, repository), record.as_ref(), since, now);
+                match &drills {
+                    Ok(drills) => standing.drill = drills.of.get(instance).map(Drill::standing),
+                    Err(error) => standing.last_error = standing.last_error.or_else(|| Some(error.report())),
+                }
+                standings.push(standing);
             }
         }
         standings.sort_by(|a, b| a.instance.cmp(&b.instance));
@@ -43,6 +50,7 @@ fn standing(
         overdue: false,
         damaged: 0,
         last_error: None,
+        drill: None,
     };
     let record = match record {
         Ok(record) => record,

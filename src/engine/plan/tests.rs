@@ -50,6 +50,8 @@ fn setup_of(release: &str) -> AnyDesired {
             within_s: 1,
         }],
         proof: Digest::of(release),
+        identity: setup::Identity { name: "blog".into(), domain: "blog.test".into() },
+        moves: [].into(),
         keep_dumps: BTreeSet::new(),
         units: BTreeSet::new(),
     })

@@ -192,6 +192,14 @@ impl Databases for FakeDatabases {
         Ok(DumpStream { from, whole })
     }
 
+    /// One table, one row a line.
+    async fn rows(&self, engine: Engine, name: &str) -> PortResult<BTreeMap<String, u64>> {
+        let mut state = self.lock();
+        up(&state, engine)?;
+        let rows = state.held(engine, name)?.content.lines().count();
+        Ok([("lines".to_owned(), rows.try_into().unwrap_or(u64::MAX))].into())
+    }
+
     async fn restore(&self, engine: Engine, name: &str, owner: &str, from: &Path) -> PortResult<()> {
         let mut state = self.change(engine, "restore", name)?;
         state.role(engine, owner)?;

@@ -1,6 +1,7 @@
 //! Answers of sites, said beforehand.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +55,10 @@ impl Probes for FakeProbes {
         state.asked.push(format!("{host}{path}"));
         let silent = || PortError::new("probe.no-answer", format!("`http://{host}{path}` did not answer")).retryable();
         state.answers.get(host).cloned().ok_or_else(silent)
+    }
+
+    async fn get_at(&self, _: &Path, host: &str, path: &str, timeout: Duration) -> PortResult<ProbeAnswer> {
+        self.get(host, path, timeout).await
     }
 }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::host::vault::{
-    Access, Checked, Damage, Depth, KeyInfo, Location, Order, Pruned, Restored, Saved, Snapshot, SnapshotId, Source,
-    Vault,
+    Access, Checked, Damage, Depth, KeyInfo, Location, Order, Pruned, Renamed, Restored, Saved, Snapshot, SnapshotId,
+    Source, Vault,
 };
 use crate::host::{PortError, PortResult, Progress};
 use crate::model::Secret;
@@ -177,12 +177,13 @@ impl Vault for FakeVault {
         })
     }
 
-    async fn restore(
+    async fn restore_as(
         &self,
         access: &Access,
         snapshot: &SnapshotId,
         path: &Path,
         to: &Path,
+        _: &Renamed,
         _: &dyn Progress,
     ) -> PortResult<Restored> {
         let nodes = self.with(access, |repository| repository.nodes(snapshot).cloned())?;

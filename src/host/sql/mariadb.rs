@@ -98,6 +98,24 @@ impl Mariadb {
         )
     }
 
+    /// How many rows each table has.
+    pub async fn rows(&self, name: SqlName<'_>) -> Result<super::scan::Rows, SqlError> {
+        let act = format!("count the rows of `{name}`");
+        let question = format!(
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {}
+             AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED');",
+            name.literal()
+        );
+        let tables = self.sql(question, ASK, &act).await?;
+        let mut sql = String::new();
+        for table in String::from_utf8_lossy(&tables.stdout).lines() {
+            let (text, quoted) = (table.replace('\\', "\\\\").replace('\'', "''"), table.replace('`', "``"));
+            sql += &format!("SELECT '{text}', COUNT(*) FROM {}.`{quoted}`;\n", name.backticked());
+        }
+        let counted = self.sql(sql, CHANGE, &act).await?;
+        Ok(super::read_rows(&String::from_utf8_lossy(&counted.stdout)))
+    }
+
     /// What a dump does not say of its database.
     async fn notes(&self, name: SqlName<'_>, act: &str) -> Result<dump::Notes, SqlError> {
         Ok(vec![("collation".to_owned(), self.collation(name, act).await?)])

@@ -14,6 +14,7 @@ mod error;
 mod mariadb;
 mod name;
 mod postgresql;
+pub mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -74,6 +75,15 @@ fn read_states(answer: &str, names: &[SqlName<'_>]) -> States {
     }
     databases.values_mut().filter(|state| !state.exists).for_each(|state| *state = DatabaseState::default());
     (databases, roles)
+}
+
+/// Lines of `table TAB number`.
+fn read_rows(answer: &str) -> scan::Rows {
+    let row = |line: &str| {
+        let (table, rows) = line.rsplit_once('\t')?;
+        Some((table.to_owned(), rows.parse().ok()?))
+    };
+    answer.lines().filter_map(row).collect()
 }
 
 /// All of `names` as checked ones.
@@ -152,6 +162,14 @@ impl Databases for Sql {
         Ok(match engine {
             Engine::Mariadb => self.mariadb.dump_stream(name).await,
             Engine::Postgresql => self.postgresql.dump_stream(name).await,
+        }?)
+    }
+
+    async fn rows(&self, engine: Engine, name: &str) -> PortResult<scan::Rows> {
+        let name = SqlName::new(name)?;
+        Ok(match engine {
+            Engine::Mariadb => self.mariadb.rows(name).await,
+            Engine::Postgresql => self.postgresql.rows(name).await,
         }?)
     }
 

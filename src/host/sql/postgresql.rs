@@ -102,6 +102,16 @@ impl Postgresql {
         )
     }
 
+    /// How many rows each table has.
+    pub async fn rows(&self, name: SqlName<'_>) -> Result<super::scan::Rows, SqlError> {
+        let sql = "SELECT pg_catalog.format('SELECT %L, count(*) FROM %I.%I', \
+                   pg_catalog.format('%I.%I', schemaname, tablename), schemaname, tablename) \
+                   FROM pg_catalog.pg_tables \
+                   WHERE schemaname NOT IN ('pg_catalog', 'information_schema') \\gexec\n";
+        let answer = self.sql(sql.to_owned(), name.as_str(), CHANGE, &format!("count the rows of `{name}`")).await?;
+        Ok(super::read_rows(&String::from_utf8_lossy(&answer.stdout)))
+    }
+
     /// The command that dumps, and what its dump does not say of the database.
     async fn dump_of(&self, name: SqlName<'_>, act: &str) -> Result<(Command, Notes), SqlError> {
         let question = "SELECT extname FROM pg_catalog.pg_extension ORDER BY oid;\n".to_owned();

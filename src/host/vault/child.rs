@@ -141,7 +141,7 @@ fn act(
             answer(&save(&repo()?, Wanted { host, tags, at, entries, descriptors, words }, tell)?)
         }
         Act::Snapshots => answer(&upkeep::snapshots(&repo()?, tell)?),
-        Act::Restore { snapshot, path, to } => answer(&restore(&repo()?, &snapshot, &path, &to, tell)?),
+        Act::Restore { snapshot, path, to, owners } => answer(&restore(&repo()?, &snapshot, &path, &to, owners, tell)?),
         Act::Read { snapshot, path } => {
             let to = descriptors.into_iter().next().map(File::from).ok_or_else(|| {
                 VaultError::Request(io::Error::new(io::ErrorKind::InvalidInput, "no descriptor came with it"))

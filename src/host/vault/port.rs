@@ -100,6 +100,9 @@ pub struct Restored {
     pub bytes: u64,
 }
 
+/// Users and groups, by the name they had.
+pub type Renamed = std::collections::BTreeMap<String, String>;
+
 /// How much of a repository is read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -168,6 +171,18 @@ pub trait Vault: Send + Sync {
         snapshot: &SnapshotId,
         path: &Path,
         to: &Path,
+        progress: &dyn Progress,
+    ) -> PortResult<Restored> {
+        self.restore_as(access, snapshot, path, to, &Renamed::new(), progress).await
+    }
+    /// The same, for other owners: what belonged to a name of `owners` belongs to what it leads to.
+    async fn restore_as(
+        &self,
+        access: &Access,
+        snapshot: &SnapshotId,
+        path: &Path,
+        to: &Path,
+        owners: &Renamed,
         progress: &dyn Progress,
     ) -> PortResult<Restored>;
     /// The content of one file, written to `to`, which is then at its end.

@@ -14,7 +14,9 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::wire::{Act, Beside, Line, Request, Word, items};
-use super::{Access, Checked, Depth, KeyInfo, Order, Pruned, Restored, SUBCOMMAND, Saved, Snapshot, SnapshotId, Vault};
+use super::{
+    Access, Checked, Depth, KeyInfo, Order, Pruned, Renamed, Restored, SUBCOMMAND, Saved, Snapshot, SnapshotId, Vault,
+};
 use crate::host::process::{self, Command};
 use crate::host::{PortError, PortResult, Progress, Quiet};
 use crate::model::Secret;
@@ -137,15 +139,17 @@ impl Vault for RusticVault {
         self.ask(access, Act::Snapshots).await
     }
 
-    async fn restore(
+    async fn restore_as(
         &self,
         access: &Access,
         snapshot: &SnapshotId,
         path: &Path,
         to: &Path,
+        owners: &Renamed,
         progress: &dyn Progress,
     ) -> PortResult<Restored> {
-        let act = Act::Restore { snapshot: snapshot.0.clone(), path: path.to_owned(), to: to.to_owned() };
+        let (snapshot, owners) = (snapshot.0.clone(), owners.clone());
+        let act = Act::Restore { snapshot, path: path.to_owned(), to: to.to_owned(), owners };
         self.converse(&Request::new(access, act), Beside::default(), progress).await
     }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::Failure;
-use super::{Access, Depth, Entry, Location, Pace, Source};
+use super::{Access, Depth, Entry, Location, Pace, Renamed, Source};
 
 /// The first line to the child. Holds secrets: it has no `Debug`.
 #[derive(Serialize, Deserialize)]
@@ -41,6 +41,7 @@ pub(super) enum Act {
         snapshot: String,
         path: PathBuf,
         to: PathBuf,
+        owners: Renamed,
     },
     /// To the one descriptor that comes with it.
     Read {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::units::{SLICE, own};
 use super::{CompileProblem, Context, Facts, Https, NAME_MAX, compile, content, id};
+use crate::model::backup::SCRATCH;
 use crate::model::document::{Document, ExistingState, Instance, InstanceState, OwnService, Service};
 use crate::model::unit::{Readiness, ServiceUnit, SocketUnit, TimerUnit};
 use crate::model::{Kind, Name, ResourceId, Secret};
@@ -138,6 +139,9 @@ impl Join {
     }
 
     fn databases(&mut self, document: &Document) {
+        if document.databases.keys().any(|name| name.as_str() == SCRATCH) {
+            self.problems.push(kept_for_drills(&["databases", SCRATCH]));
+        }
         for (name, wanted) in &document.databases {
             let place = place("databases", name);
             let (server, unit) = (server_package(wanted.engine), server_unit(wanted.engine));
@@ -216,7 +220,7 @@ impl Join {
         }
     }
 
-    /// The service that the timer starts comes with the program: `socle-backup@.service`.
+    /// The services that the timers start come with the program: `socle-backup@.service`, `socle-drill@.service`.
     fn repositories(&mut self, document: &Document) {
         for (name, repository) in &document.repositories {
             let timer = TimerUnit {
@@ -226,8 +230,17 @@ impl Join {
                 jitter_s: 1800,
             };
             let desired = own(timer.render(), true, Some(true), None);
-            let id = id(Kind::Service, format!("socle-backup@{name}.timer"));
-            self.simple(&place("repositories", name), id, desired, BTreeSet::new());
+            let timer = id(Kind::Service, format!("socle-backup@{name}.timer"));
+            self.simple(&place("repositories", name), timer, desired, BTreeSet::new());
+            let drill = TimerUnit {
+                description: format!("socle: a drill of a backup in {name}"),
+                // When the night's backups are made, as a rule.
+                on_calendar: "*-*-* 04:30:00".to_owned(),
+                jitter_s: 3600,
+            };
+            let desired = own(drill.render(), true, Some(true), None);
+            let drill = id(Kind::Service, format!("socle-drill@{name}.timer"));
+            self.simple(&place("repositories", name), drill, desired, BTreeSet::new());
         }
     }
 
@@ -239,6 +252,10 @@ impl Join {
         context: &Context<'_>,
     ) {
         if instance.state == InstanceState::Absent {
+            return;
+        }
+        if name.as_str() == SCRATCH {
+            self.problems.push(kept_for_drills(&["instances", SCRATCH]));
             return;
         }
         let Some(recipe) = catalog.get(&instance.recipe) else {
@@ -263,6 +280,10 @@ impl Join {
             }
         }
     }
+}
+
+fn kept_for_drills(path: &[&str]) -> CompileProblem {
+    CompileProblem::new(path, format!("the name `{SCRATCH}` is kept for drills of backups"), None)
 }
 
 /// Packages come before anything that may be part of them: users, units, directories.

@@ -144,7 +144,7 @@ impl Build<'_> {
         }
     }
 
-    fn file(&mut self, path: &str, text: String, owner: &str, mode: u32, write: file::Write) {
+    pub(super) fn file(&mut self, path: &str, text: String, owner: &str, mode: u32, write: file::Write) {
         let content = content(text);
         // What the application takes over is its own, and the recipe's programs are no input of a
         // running service.

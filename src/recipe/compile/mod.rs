@@ -6,6 +6,7 @@
 //! instances share (packages, the web server, `/srv/socle`) is the same for all of them, and
 //! [`compile_document`] joins it.
 
+mod apart;
 mod certificate;
 mod document;
 mod layout;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::Value;
 
+pub use apart::{Apart, compile_apart};
 pub use document::{check_document, compile_document};
 pub use site::CHALLENGES;
 
@@ -163,6 +165,8 @@ struct Build<'a> {
     /// Texts of the units, by name.
     unit_texts: BTreeMap<String, String>,
     site_text: String,
+    /// For a drill: the socket of its own web server.
+    apart: Option<String>,
 }
 
 impl<'a> Build<'a> {
@@ -199,6 +203,7 @@ impl<'a> Build<'a> {
             configuration: BTreeMap::new(),
             unit_texts: BTreeMap::new(),
             site_text: String::new(),
+            apart: None,
         }
     }
 
@@ -318,7 +323,7 @@ fn words(name: &Name, instance: &Instance, context: &Context<'_>) -> BTreeMap<St
 }
 
 /// Databases have no `-` in their names; names have no `_`, so no two meet.
-fn database_name(name: &Name) -> String {
+pub fn database_name(name: &Name) -> String {
     name.as_str().replace('-', "_")
 }
 

@@ -8,19 +8,34 @@ use crate::model::{Digest, Kind};
 use crate::recipe::schema::{self, Run};
 use crate::resources::AnyDesired;
 use crate::resources::release::ReleaseId;
-use crate::resources::setup::{Desired, Probe, Step};
+use crate::resources::setup::{Desired, Identity, Probe, Step};
 
 impl Build<'_> {
     pub(super) fn setup(&mut self, release: &ReleaseId) {
         let (install, migrate) = (self.recipe.install.clone(), self.recipe.upgrade.clone());
         let install = install.iter().filter_map(|step| self.step(step, release)).collect();
         let migrate = migrate.iter().filter_map(|step| self.step(step, release)).collect();
+        let moves = self.recipe.moves.clone();
+        let moves = moves.iter().filter_map(|step| self.step(step, release)).collect();
+        let identity = Identity { name: self.name.to_string(), domain: self.instance.domain.to_string() };
         let probes = if self.running() { self.probes() } else { Vec::new() };
         let databases = self.recipe.dbs.iter().map(|db| (db.engine, self.words["db"].clone())).collect();
         let proof = self.proof(release, &probes);
         let keep_dumps = self.context.keep.get(self.name).into_iter().flatten().map(|id| id.0.clone()).collect();
         let (release, units) = (release.clone(), self.unit_texts.keys().cloned().collect());
-        let desired = Desired { present: true, release, install, migrate, databases, probes, proof, keep_dumps, units };
+        let desired = Desired {
+            present: true,
+            release,
+            install,
+            migrate,
+            databases,
+            probes,
+            proof,
+            identity,
+            moves,
+            keep_dumps,
+            units,
+        };
         let kinds = [Kind::Package, Kind::Account, Kind::Directory, Kind::File, Kind::Database];
         let mut needs = self.wanted(&kinds);
         needs.push(id(Kind::Release, self.name.as_str()));

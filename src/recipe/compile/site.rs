@@ -24,7 +24,7 @@ impl Build<'_> {
         self.want(Kind::Site, self.name.as_str(), AnyDesired::Site(site::Desired { text: text.into() }), &needs);
     }
 
-    fn served(&mut self) -> String {
+    pub(super) fn served(&mut self) -> String {
         let web = &self.recipe.web;
         let archive = self.recipe.source.kind == SourceKind::Empty && self.instance.source.is_some();
         let root = web.root_of_archive.as_ref().filter(|_| archive).unwrap_or(&web.root);
@@ -78,6 +78,7 @@ impl Build<'_> {
             ("challenges", Value::from(CHALLENGES)),
             ("trusted", Value::from(trusted)),
             ("hsts", Value::from(self.https.hsts)),
+            ("private", Value::from(self.apart.clone())),
         ]));
         self.render_text("site.conf", include_str!("site.conf"), values)
     }

@@ -23,7 +23,7 @@ impl Build<'_> {
         self.timers();
     }
 
-    fn php(&mut self, release: &ReleaseId) {
+    pub(super) fn php(&mut self, release: &ReleaseId) {
         let Some(php) = self.recipe.runtime.php.clone() else { return };
         let mut unit = self.unit("PHP", &php.sandbox, 90);
         unit.readiness = Readiness::Notify;
@@ -36,7 +36,7 @@ impl Build<'_> {
         self.service("php", unit, release);
     }
 
-    fn services(&mut self, release: &ReleaseId) {
+    pub(super) fn services(&mut self, release: &ReleaseId) {
         for service in &self.recipe.services {
             let mut unit = self.unit(service.name.as_str(), &service.sandbox, service.timeout_s);
             unit.readiness = service.readiness;
@@ -47,7 +47,7 @@ impl Build<'_> {
         }
     }
 
-    fn service(&mut self, part: &str, mut unit: ServiceUnit, release: &ReleaseId) {
+    pub(super) fn service(&mut self, part: &str, mut unit: ServiceUnit, release: &ReleaseId) {
         unit.inputs = Some(self.inputs(release));
         unit.wanted_by = vec!["multi-user.target".to_owned()];
         let name = format!("socle-{}-{part}.service", self.name);

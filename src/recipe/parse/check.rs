@@ -28,6 +28,8 @@ pub(super) fn check(id: &str, place: &str, recipe: &Recipe, reader: &mut Reader<
     checker.files();
     checker.steps("install", &recipe.install);
     checker.steps("upgrade", &recipe.upgrade);
+    checker.steps("move", &recipe.moves);
+    checker.told_of_moves();
     checker.units();
     checker.web();
     checker.unique("secret", recipe.secrets.iter().map(|secret| secret.name.as_str()));
@@ -149,6 +151,15 @@ impl Checker<'_, '_> {
                 }
                 _ => self.reader.fault(&at, "a step is exactly one of `run` and `seed`", None),
             }
+        }
+    }
+
+    fn told_of_moves(&mut self) {
+        let told = self.recipe.moves.iter().enumerate();
+        for (i, _) in told.filter(|(_, step)| step.run.as_ref().is_some_and(|run| run.stdin.is_some())) {
+            let hint = "it reads there who it was and who it is, as JSON".to_owned();
+            let at = [Key("move"), Index(i), Key("run"), Key("stdin")];
+            self.reader.fault(&at, "a step of a move has its standard input already", Some(hint));
         }
     }
 

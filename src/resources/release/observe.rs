@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::marker::Marker;
 use super::place::{self, Places, STAGE};
 use super::*;
+use crate::model::backup::SCRATCH;
 
 #[derive(Debug, thiserror::Error)]
 enum LookError {
@@ -38,7 +39,8 @@ pub async fn list(host: &Host) -> Result<BTreeSet<String>, ErrorReport> {
     let host = host.clone();
     blocking(move || {
         let mut names = BTreeSet::new();
-        for name in entries(&host.path(place::INSTANCES))? {
+        // What a drill has is its own to remove.
+        for name in entries(&host.path(place::INSTANCES))?.into_iter().filter(|name| name != SCRATCH) {
             let places = Places::of(&host, &name);
             // An odd `current` is told when it is looked at; here it must not hide the others.
             if !entries(&places.releases)?.is_empty() || !matches!(current(&places.current), Ok(None)) {

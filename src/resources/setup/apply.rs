@@ -68,15 +68,20 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
                 put_in_place(host, staged)?;
             }
             restore(host, name, &returned.dumps).await?;
-            record.note(State::Installed { release: returned.release.clone() })?;
+            let record = record.note(State::Installed { release: returned.release.clone() })?;
+            record.update(|seen| seen.moved_from.clone_from(&returned.of))?;
             for staged in &returned.directories {
                 remove_directory(&host.path(&staged.aside))?;
             }
             tidy(host, returned);
         }
+        Change::Move { steps, .. } => {
+            run_steps(host, name, steps).await?;
+            record.update(|seen| seen.moved_from = None)?;
+        }
         Change::Prove { probes, proof } => {
             // Side by side: most of an answer is the application's own work, on more than one processor.
-            try_join_all(probes.iter().map(|probe| prove(host, probe))).await?;
+            try_join_all(probes.iter().map(|probe| prove(host, probe, None))).await?;
             record.update(|seen| seen.proven = Some(*proof))?;
         }
         Change::DropDumps { releases } => {
@@ -267,12 +272,16 @@ async fn restore(host: &Host, name: &str, dumps: &[Dump]) -> Result<(), ApplyErr
     Ok(())
 }
 
-/// Asks until the answer is as it must be, or the time is over. A right answer ends it at once.
-async fn prove(host: &Host, probe: &Probe) -> Result<(), ApplyError> {
+/// `socket`: of another web server than the one of the machine. Asks until the answer is as it must be, or the time is over. A right answer ends it at once.
+pub async fn prove(host: &Host, probe: &Probe, socket: Option<&Path>) -> Result<(), ApplyError> {
     let begun = Instant::now();
     let limit = Duration::from_secs(probe.within_s.into());
     loop {
-        let why = match host.probes.get(&probe.host, &probe.path, PROBE_TIMEOUT).await {
+        let answer = match socket {
+            None => host.probes.get(&probe.host, &probe.path, PROBE_TIMEOUT).await,
+            Some(socket) => host.probes.get_at(socket, &probe.host, &probe.path, PROBE_TIMEOUT).await,
+        };
+        let why = match answer {
             Ok(answer) => match wrong(probe, &answer) {
                 None => return Ok(()),
                 Some(why) => why,
@@ -281,8 +290,9 @@ async fn prove(host: &Host, probe: &Probe) -> Result<(), ApplyError> {
         };
         if begun.elapsed() >= limit {
             let error = SetupError::Probe { host: probe.host.clone(), path: probe.path.clone(), why };
-            let hint = format!("curl -i -H 'Host: {}' http://127.0.0.1{}", probe.host, probe.path);
-            return Err(ApplyError::release("setup.probe", &error, Some(hint)));
+            let hint =
+                socket.is_none().then(|| format!("curl -i -H 'Host: {}' http://127.0.0.1{}", probe.host, probe.path));
+            return Err(ApplyError::release("setup.probe", &error, hint));
         }
         tokio::time::sleep(PROBE_PAUSE).await;
     }

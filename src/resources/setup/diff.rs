@@ -10,7 +10,9 @@ use crate::resources::Phase;
 /// | installed: another | dump, migrate, prove; or, if a dump of this one exists, set aside what was proven and restore |
 /// | half migrated to this one | migrate again, prove |
 /// | half migrated away from this one, half restored | restore, prove |
-/// | returned | put in place; what comes then is planned when that is done |
+/// | returned | put in place, moved if it was another's; what comes then is planned when that is done |
+///
+/// Data that was another's and is installed is moved before it is proven.
 pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<Change> {
     let Some(desired) = desired else { return Diff::IN_SYNC };
     if !desired.present {
@@ -18,13 +20,19 @@ pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<
         return Diff::Changes(known.then_some((Phase::Retire, Change::Forget)).into_iter().collect());
     }
     if let Some(State::Returned { backup }) = &observed.state {
-        let change = Change::Return { returned: backup.clone(), units: desired.units.clone() };
-        return Diff::Changes(vec![(Phase::Switch, change)]);
+        let mut changes =
+            vec![(Phase::Switch, Change::Return { returned: backup.clone(), units: desired.units.clone() })];
+        // Before anything runs on it; data of another release is migrated first.
+        if backup.release == desired.release {
+            changes.extend(moving(desired, backup.of.as_ref()));
+        }
+        return Diff::Changes(changes);
     }
     let mut changes = match towards(name, desired, observed) {
         Ok(changes) => changes,
         Err(refused) => return Diff::Refused(refused),
     };
+    changes.extend(moving(desired, observed.moved_from.as_ref()));
     if !desired.probes.is_empty() && (!changes.is_empty() || observed.proven != Some(desired.proof)) {
         changes.push((Phase::Prove, Change::Prove { probes: desired.probes.clone(), proof: desired.proof }));
     }
@@ -33,6 +41,20 @@ pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<
         changes.push((Phase::Retire, Change::DropDumps { releases: stale }));
     }
     Diff::Changes(changes)
+}
+
+fn moving(desired: &Desired, from: Option<&Identity>) -> Option<(Phase, Change)> {
+    let from = from.filter(|from| **from != desired.identity)?;
+    let to = &desired.identity;
+    let told = serde_json::json!({ "from": from, "to": to }).to_string();
+    let told = |step: &Step| match step.clone() {
+        Step::Run { name, unit, ok_codes, .. } => {
+            Step::Run { name, unit, stdin: Some(Content::new(told.clone())), ok_codes }
+        }
+        seed => seed,
+    };
+    let steps = desired.moves.iter().map(told).collect();
+    Some((Phase::Switch, Change::Move { from: from.clone(), to: to.clone(), steps }))
 }
 
 fn towards(name: &str, desired: &Desired, observed: &Observed) -> Result<Vec<(Phase, Change)>, ErrorReport> {

@@ -41,11 +41,22 @@ pub struct Desired {
     pub probes: Vec<Probe>,
     /// Everything the gate's answer depends on; a gate passed for the same digest is not repeated.
     pub proof: Digest,
+    /// Who the instance is.
+    pub identity: Identity,
+    /// What gives data that was another's, or of another domain, to this one.
+    pub moves: Arc<[Step]>,
     /// Releases whose dumps are kept: those a rollback may ask for.
     pub keep_dumps: BTreeSet<String>,
     /// Everything that runs for the instance, by unit name: none of it may run while a backup's data takes the
     /// place of what is there.
     pub units: BTreeSet<String>,
+}
+
+/// Who data believes to belong to: names that an application may have written into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub name: String,
+    pub domain: String,
 }
 
 /// One act of an installation or migration. Each may be repeated after an interruption.
@@ -121,6 +132,9 @@ pub struct Returned {
     pub release: ReleaseId,
     pub dumps: Vec<Dump>,
     pub directories: Vec<Staged>,
+    /// Whose it was; `None`: this instance's, as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<Identity>,
 }
 
 /// A directory that takes the place of another one. Both are on one file system.
@@ -139,6 +153,9 @@ pub struct Observed {
     /// The digest for which the gate last passed.
     #[serde(default)]
     pub proven: Option<Digest>,
+    /// Whose the data was that a backup brought, until it was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<Identity>,
     /// Dumps taken before a migration, by the release whose data they hold.
     #[serde(default)]
     pub dumps: BTreeMap<String, Vec<Dump>>,
@@ -191,6 +208,12 @@ pub enum Change {
         returned: Returned,
         units: BTreeSet<String>,
     },
+    /// Make what was the data of `from` that of `to`.
+    Move {
+        from: Identity,
+        to: Identity,
+        steps: Arc<[Step]>,
+    },
     Prove {
         probes: Vec<Probe>,
         proof: Digest,
@@ -214,12 +237,18 @@ impl fmt::Display for Change {
             Change::Return { returned, .. } => {
                 write!(f, "put the data of {} from the backup in place", returned.release)
             }
+            Change::Move { from, to, .. } if from.domain == to.domain => {
+                write!(f, "make the data of {} that of {}", from.name, to.name)
+            }
+            Change::Move { from, to, .. } => write!(f, "move the data from {} to {}", from.domain, to.domain),
             Change::Prove { probes, .. } => write!(f, "check that the site answers ({} probes)", probes.len()),
             Change::DropDumps { releases } => write!(f, "remove the dumps of {}", releases.join(", ")),
             Change::Forget => write!(f, "forget"),
         }
     }
 }
+
+pub use apply::prove;
 
 pub struct Setup;
 

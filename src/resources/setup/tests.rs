@@ -14,6 +14,8 @@ fn desired(release: &str) -> Desired {
         databases: vec![(Engine::Mariadb, "blog".into())],
         probes: vec![Probe { host: "h".into(), path: "/".into(), status: vec![200], contains: None, within_s: 1 }],
         proof: Digest::of(release),
+        identity: Identity { name: "blog".into(), domain: "blog.test".into() },
+        moves: [].into(),
         keep_dumps: BTreeSet::new(),
         units: BTreeSet::new(),
     }
@@ -24,7 +26,7 @@ fn seen(state: Option<State>) -> Observed {
 }
 
 fn returned(release: &str) -> State {
-    State::Returned { backup: Returned { release: id(release), dumps: Vec::new(), directories: Vec::new() } }
+    State::Returned { backup: Returned { release: id(release), dumps: Vec::new(), directories: Vec::new(), of: None } }
 }
 
 fn dumped(state: State, release: &str) -> Observed {
@@ -45,6 +47,7 @@ fn words(desired: &Desired, observed: &Observed) -> String {
                 Change::SetAside { .. } => "set-aside",
                 Change::Restore { .. } => "restore",
                 Change::Return { .. } => "return",
+                Change::Move { .. } => "move",
                 Change::Prove { .. } => "prove",
                 Change::DropDumps { .. } => "drop-dumps",
                 Change::Forget => "forget",

@@ -23,11 +23,11 @@ use std::sync::{Mutex, PoisonError};
 use rustic_core::Id;
 use rustic_core::repofile::{Node, NodeType};
 
-use super::Restored;
 use super::child::Tell;
 use super::error::VaultError;
 use super::format::Repo;
 use super::index::{BlobKind, Index};
+use super::{Renamed, Restored};
 use place::{Owners, Spot, release};
 use walk::{Batch, Walk};
 
@@ -61,6 +61,7 @@ pub(super) fn restore(
     snapshot: &str,
     path: &Path,
     to: &Path,
+    owners: Renamed,
     tell: &Tell,
 ) -> Result<Restored, VaultError> {
     let (index, _) = Index::load(repo)?;
@@ -70,7 +71,7 @@ pub(super) fn restore(
     let shared = Restore {
         repo,
         index: &index,
-        owners: Owners::default(),
+        owners: Owners::new(owners),
         tell,
         files: AtomicU64::new(0),
         bytes: AtomicU64::new(0),

@@ -12,6 +12,7 @@ use nix::unistd::{Group, User};
 use rustic_core::repofile::Node;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, openat, unlinkat, utimensat};
 
+use crate::host::vault::Renamed;
 use crate::host::vault::error::VaultError;
 use crate::host::vault::node::{attributes, permissions};
 use crate::host::vault::source::through;
@@ -168,19 +169,27 @@ fn set_attributes(parent: &OwnedFd, name: &OsStr, node: &Node) -> io::Result<()>
 }
 
 /// Numbers of owners: by name, because another machine numbers them otherwise, then by number.
-#[derive(Default)]
 pub struct Owners {
+    renamed: Renamed,
     users: Mutex<HashMap<String, Option<u32>>>,
     groups: Mutex<HashMap<String, Option<u32>>>,
 }
 
 impl Owners {
+    pub fn new(renamed: Renamed) -> Self {
+        Self { renamed, users: Mutex::default(), groups: Mutex::default() }
+    }
+
     fn of(&self, node: &Node) -> (Option<u32>, Option<u32>) {
         let user = |name: &str| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
         let group = |name: &str| Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
-        let uid = number(&self.users, node.meta.user.as_deref(), user).or(node.meta.uid);
-        let gid = number(&self.groups, node.meta.group.as_deref(), group).or(node.meta.gid);
+        let uid = number(&self.users, self.now(node.meta.user.as_deref()), user).or(node.meta.uid);
+        let gid = number(&self.groups, self.now(node.meta.group.as_deref()), group).or(node.meta.gid);
         (uid, gid)
+    }
+
+    fn now<'a>(&'a self, name: Option<&'a str>) -> Option<&'a str> {
+        name.map(|name| self.renamed.get(name).map_or(name, String::as_str))
     }
 }
 
