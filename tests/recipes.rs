@@ -83,7 +83,7 @@ fn shown(wanted: &[Wanted]) -> String {
 
 fn setup_shown(out: &mut String, setup: &setup::Desired) {
     let _ = writeln!(out, "release {} databases {:?} proof {}", setup.release, setup.databases, setup.proof.short());
-    for (kind, steps) in [("install", &setup.install), ("migrate", &setup.migrate)] {
+    for (kind, steps) in [("install", &setup.install), ("migrate", &setup.migrate), ("move", &setup.moves)] {
         for step in steps.iter() {
             match step {
                 setup::Step::Run { name, unit, stdin, ok_codes } => {

@@ -189,7 +189,7 @@ fn a_drill_proves_a_backup_and_a_copy_stands_beside_the_original() {
     wait_for("a drill in its database", std::time::Duration::from_secs(60), || {
         machine.run(&["test", "-d", "/var/lib/mysql/socle_drill"]).ok()
     });
-    machine.run(&["pkill", "-KILL", "-f", "backup drill blog"]).expect(0);
+    machine.run(&["pkill", "-KILL", "-x", "socle"]).expect(0);
     killed.wait().unwrap();
     assert_ne!(left_of_a_drill(&machine), "");
     let started = machine.run(&["systemctl", "start", "socle-drill@home.service"]);

@@ -83,6 +83,39 @@ impl Server {
         }
     }
 
+    pub(super) async fn beside(&self, name: &Name, other: &Name, domain: &str) -> String {
+        let domain = domain.parse().unwrap();
+        let staged = async {
+            let (repository, known) = self.agent.repository(None)?;
+            let from = (repository.to_string(), self.agent.access(&repository, &known)?);
+            let (plan, manifest) = self.agent.plan_beside(&from, (name, None), other, Some(&domain)).await?;
+            self.agent.stage_beside(&from.1, &plan, &manifest).await
+        };
+        match staged.await {
+            Ok(Some((file, text))) => self.report(self.agent.apply(&file, &text, &Silent).await, false),
+            Ok(None) => self.report(self.agent.reconcile(&Silent).await, false),
+            Err(error) => self.no_backup(&error),
+        }
+    }
+
+    pub(super) async fn drill(&self, name: &Name) -> String {
+        let drilled = async {
+            let (repository, known) = self.agent.repository(None)?;
+            self.agent.drill((&repository, &known), name, None, &Silent).await
+        };
+        match drilled.await {
+            Ok(drilled) => match drilled.error() {
+                None => format!("{}: it answers, {} tables\n", drilled.instance, drilled.drill.tables),
+                Some(error) => self.without_root(&format!("{}: FAILED: {error}\n", drilled.instance)),
+            },
+            Err(error) => self.no_backup(&error),
+        }
+    }
+
+    pub(super) async fn sweep(&self) -> String {
+        self.agent.sweep_drill().await.map_or_else(|error| self.no_backup(&error), |()| String::new())
+    }
+
     pub(super) async fn recover(&self, location: &str) -> String {
         let key = self.key.lock().unwrap().clone().expect("a backup was made before");
         match self.agent.stage_recovery(location, key).await {

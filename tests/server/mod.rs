@@ -22,6 +22,8 @@
 //! | `edit PATH TEXT`, `append PATH TEXT`, `remove PATH`, `mode PATH OCTAL` | files by hand |
 //! | `backup`, `snapshots`, `check-backup` | of every instance, to every repository |
 //! | `restore NAME`, `recover LOCATION` | the newest snapshot; with the key the server has, or had |
+//! | `beside NAME OTHER DOMAIN` | the newest snapshot of NAME as OTHER |
+//! | `drill NAME`, `sweep` | a restore is rehearsed; what is left of one is cleared away |
 //! | `burn` | the server is gone, and a blank one takes its place |
 //! | `damage LOCATION`, `unreachable LOCATION`, `reachable LOCATION` | the repository |
 //! | `show PATH`, `list PATH` | a file, a directory |
@@ -160,6 +162,9 @@ impl Server {
             ["check-backup"] => self.check_backup().await,
             ["snapshots"] => self.snapshots().await,
             ["restore", name] => self.restore(&named(name)).await,
+            ["beside", name, other, domain] => self.beside(&named(name), &named(other), domain).await,
+            ["drill", name] => self.drill(&named(name)).await,
+            ["sweep"] => self.sweep().await,
             ["recover", location] => self.recover(location).await,
             ["read", engine, database] => {
                 let content = self.databases.content(engine_of(engine), database);

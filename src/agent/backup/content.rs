@@ -30,7 +30,9 @@ pub const SECRETS: &str = "/secrets";
 /// Read after the dumps, whose rows it tells: entries are read in the order of their paths.
 pub const ROWS: &str = "/rows.json";
 /// Directories of an instance that are saved, below its home.
-pub const DIRECTORIES: [&str; 2] = ["data", "config"];
+pub const DIRECTORIES: [&str; 2] = ["data", CONFIG];
+/// What its recipe makes of it.
+pub const CONFIG: &str = "config";
 
 /// What finds the snapshots of an instance.
 pub fn tags(instance: &Name) -> Vec<String> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::content::{self, DIRECTORIES, DOCUMENT, FORM, MANIFEST, Manifest, SECRETS};
+use super::content::{self, CONFIG, DIRECTORIES, DOCUMENT, FORM, MANIFEST, Manifest, SECRETS};
 use super::{BackupError, access, key};
 use crate::agent::ledger::Ledger;
 use crate::agent::reconcile::{Agent, AgentError};
@@ -216,7 +216,9 @@ impl Agent {
         };
         let home = PathBuf::from(format!("/srv/socle/{name}"));
         let mut directories = Vec::new();
-        for directory in DIRECTORIES {
+        // What is rendered for an instance is no other's: it is rendered anew.
+        let ours = DIRECTORIES.into_iter().filter(|directory| owners.is_empty() || *directory != CONFIG);
+        for directory in ours {
             let staged = content::staged(&home, directory);
             make(&self.host.path(staged.display().to_string()), 0o700)?;
             let to = self.host.path(staged.display().to_string());

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::host::sql::scan;
 use crate::host::{DatabaseState, Databases, DumpStream, PortError, PortResult};
 use crate::model::Digest;
 use crate::model::document::Engine;
@@ -192,12 +193,11 @@ impl Databases for FakeDatabases {
         Ok(DumpStream { from, whole })
     }
 
-    /// One table, one row a line.
+    /// Those of a content that is written as a dump of MariaDB.
     async fn rows(&self, engine: Engine, name: &str) -> PortResult<BTreeMap<String, u64>> {
         let mut state = self.lock();
         up(&state, engine)?;
-        let rows = state.held(engine, name)?.content.lines().count();
-        Ok([("lines".to_owned(), rows.try_into().unwrap_or(u64::MAX))].into())
+        Ok(scan::rows_of(engine, &state.held(engine, name)?.content))
     }
 
     async fn restore(&self, engine: Engine, name: &str, owner: &str, from: &Path) -> PortResult<()> {

@@ -232,6 +232,14 @@ fn run<W: Write>(mut from: impl Read, scan: &mut Scan<W>) -> io::Result<()> {
     }
 }
 
+/// The rows of a dump that is here whole.
+pub fn rows_of(engine: Engine, dump: &str) -> Rows {
+    let mut scan = Scan::new(engine, io::sink());
+    // Into nothing, which takes everything.
+    let _ = run(dump.as_bytes(), &mut scan);
+    scan.rows
+}
+
 /// The same stream, whose rows are counted as they pass by. They are known when it was read to its end.
 pub fn counted(
     engine: Engine,
