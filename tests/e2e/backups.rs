@@ -80,6 +80,8 @@ fn a_lost_instance_and_a_lost_server_come_back() {
     other.socle(&["agent", "recover", "--repository", "/srv/backup", "--key-file", "/root/key"]).expect(0);
     assert_eq!((title(&other), digest(&other, picture)), ("Avant".to_owned(), kept));
     assert_eq!(other.read("/var/lib/socle/secrets/blog/auth-salt"), salt);
+    let cron = other.run(&["systemctl", "is-active", "socle-blog-cron.timer"]).stdout;
+    assert_eq!(cron.trim(), "active");
     let owner = other.run(&["stat", "-c", "%U:%G %a", picture]).expect(0);
     assert_eq!(owner.trim(), "socle-blog:www-data 640");
     let (status, body) = other.get(BLOG, "/");
@@ -171,6 +173,13 @@ fn a_drill_proves_a_backup_and_a_copy_stands_beside_the_original() {
     let serialized = format!("a:1:{{s:3:\"url\";s:{}:\"http://{BLOG}/x\";}}", format!("http://{BLOG}/x").len());
     sql(&machine, &format!("insert into wp_options (option_name, option_value) values ('it', '{serialized}')"));
     sql(&machine, "create definer = `socle-blog`@localhost sql security definer view seen as select * from wp_posts");
+    // Of a drill, nothing reaches even this machine.
+    let reaches = format!(
+        "<?php if (str_contains(WP_CONTENT_DIR, 'socle-drill') && @fsockopen('{}', 80, $e, $m, 2)) die('reached');",
+        machine.address()
+    );
+    machine.write("/srv/socle/blog/data/wp-content/mu-plugins/reaches.php", &reaches);
+    machine.run(&["chown", "-R", "socle-blog:", "/srv/socle/blog/data/wp-content/mu-plugins"]).expect(0);
     assert_eq!(machine.socle(&["agent", "backup", "drill", "blog"]).code, 2, "nothing was saved yet");
     machine.socle(&["agent", "backup", "now"]).expect(0);
 
@@ -242,4 +251,94 @@ fn a_drill_proves_a_backup_and_a_copy_stands_beside_the_original() {
     let status = machine.socle(&["agent", "status"]).stdout;
     assert!(status.contains("the last drill of `blog` from `home` failed"), "{status}");
     assert_eq!(machine.get(BLOG, "/").0, 200);
+}
+
+/// An application with a PostgreSQL database, as an association might write its own.
+const COUNTED: &str = r#"schema = 1
+[app]
+id = "counted"
+name = "Counted"
+homepage = "https://www.example.org"
+license = "EUPL-1.2"
+[versions]
+scheme = "any"
+[source]
+kind = "empty"
+[[db]]
+engine = "postgresql"
+[[install]]
+name = "count"
+[install.run]
+argv = ["/usr/bin/psql", "-X", "-d", "{db}", "-c", "create table \"Odd name\" as select generate_series(1, 7) as n"]
+[web]
+kind = "static"
+root = "{data}"
+locations = "nginx.conf"
+[[health]]
+path = "/"
+contains = "counted at {domain}"
+"#;
+
+#[test]
+fn every_kind_of_application_comes_back() {
+    let machine = Machine::new("web-trixie");
+    let recipe = |machine: &Machine| {
+        machine.write("/etc/socle/recipes/counted/recipe.toml", COUNTED);
+        let locations = "location = / {\n    return 200 {{ \"counted at \" ~ domain }};\n}\n";
+        machine.write("/etc/socle/recipes/counted/nginx.conf", locations);
+    };
+    recipe(&machine);
+    let instance = |name: &str, recipe: &str, version: &str| {
+        format!("[instances.{name}]\nrecipe = \"{recipe}\"\nversion = \"{version}\"\ndomain = \"{name}.example.org\"\n")
+    };
+    let document = [
+        "schema = 1\n".to_owned(),
+        instance("cal", "radicale", "3.9.0"),
+        instance("page", "static", "1"),
+        instance("seven", "counted", "1"),
+        "[repositories.home]\nlocation = \"/srv/backup\"\n".to_owned(),
+    ];
+    machine.write("/root/all.toml", &document.concat());
+    machine.socle(&["agent", "apply", "/root/all.toml"]).expect(0);
+    machine.write("/srv/socle/page/data/public/index.html", "<h1>Bonjour</h1>");
+    machine.socle(&["agent", "backup", "now"]).expect(0);
+    for (name, tables) in [("cal", 0), ("page", 0), ("seven", 1)] {
+        let drilled = machine.socle(&["agent", "backup", "drill", name, "--json"]);
+        assert_eq!(drilled.code, 0, "{name}: {} {}", drilled.stdout, drilled.stderr);
+        assert_eq!(drilled.json()["tables"], tables, "{name}");
+    }
+    let rows = |machine: &Machine, database: &str| {
+        let count = "select count(*) from \"Odd name\"";
+        machine.run(&["runuser", "-u", "postgres", "--", "psql", "-XAtd", database, "-c", count]).expect(0)
+    };
+    let aside = ["agent", "restore", "seven", "--as", "eight", "--domain", "eight.example.org", "--yes"];
+    machine.socle(&aside).expect(0);
+    assert_eq!(rows(&machine, "eight").trim(), "7");
+    assert_eq!(machine.get("eight.example.org", "/").1, "counted at eight.example.org");
+    machine.socle(&["agent", "backup", "now"]).expect(0);
+    let key = machine.socle(&["agent", "backup", "key"]).expect(0);
+
+    let other = Machine::new("web-trixie");
+    let (from, to) = (machine.root().join("srv/backup"), other.root().join("srv/backup"));
+    assert!(Command::new("cp").arg("-a").args([&from, &to]).status().unwrap().success());
+    let modes = |machine: &Machine| {
+        let stat = ["find", "/srv/socle/cal/data", "/srv/socle/seven/data", "-printf", "%p %u:%g %m\n"];
+        let mut lines: Vec<String> = machine.run(&stat).expect(0).lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let before = modes(&machine);
+    drop(machine);
+    recipe(&other);
+    other.write("/root/key", &key);
+    let back = other.socle(&["agent", "recover", "--repository", "/srv/backup", "--key-file", "/root/key"]);
+    assert_eq!(back.code, 0, "{} {}", back.stdout, back.stderr);
+    assert!(back.stderr.contains("brought back in"), "{}", back.stderr);
+    assert_eq!(modes(&other), before);
+    assert_eq!((rows(&other, "seven").trim(), rows(&other, "eight").trim()), ("7", "7"));
+    assert_eq!(other.get("page.example.org", "/").1, "<h1>Bonjour</h1>");
+    assert!(other.get("cal.example.org", "/.web/").1.contains("Radicale"));
+    for timer in ["socle-backup@home.timer", "socle-drill@home.timer"] {
+        assert_eq!(other.run(&["systemctl", "is-active", timer]).stdout.trim(), "active", "{timer}");
+    }
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use socle::agent::Ledger;
 use socle::agent::backup::{self, BackupError, key};
 use socle::engine::Silent;
 use socle::host::vault::Depth;
 use socle::model::Name;
 use socle::model::document::Engine;
+use socle::model::fleet::Origin;
 
 use super::Server;
 
@@ -110,6 +112,14 @@ impl Server {
             },
             Err(error) => self.no_backup(&error),
         }
+    }
+
+    pub(super) fn fed(&self) -> String {
+        let lock = self.agent.lock("a test").unwrap();
+        let mut ledger = Ledger::load(&self.agent.state).unwrap();
+        ledger.accepted.as_mut().unwrap().origin = Origin::Controller;
+        ledger.store(&self.agent.state, &lock).unwrap();
+        String::new()
     }
 
     pub(super) async fn sweep(&self) -> String {

@@ -23,6 +23,7 @@
 //! | `backup`, `snapshots`, `check-backup` | of every instance, to every repository |
 //! | `restore NAME`, `recover LOCATION` | the newest snapshot; with the key the server has, or had |
 //! | `beside NAME OTHER DOMAIN` | the newest snapshot of NAME as OTHER |
+//! | `fed` | the accepted document is taken over by a controller |
 //! | `drill NAME`, `sweep` | a restore is rehearsed; what is left of one is cleared away |
 //! | `burn` | the server is gone, and a blank one takes its place |
 //! | `damage LOCATION`, `unreachable LOCATION`, `reachable LOCATION` | the repository |
@@ -164,6 +165,7 @@ impl Server {
             ["restore", name] => self.restore(&named(name)).await,
             ["beside", name, other, domain] => self.beside(&named(name), &named(other), domain).await,
             ["drill", name] => self.drill(&named(name)).await,
+            ["fed"] => self.fed(),
             ["sweep"] => self.sweep().await,
             ["recover", location] => self.recover(location).await,
             ["read", engine, database] => {
