@@ -78,8 +78,11 @@ function changed_value( string $value ): string {
 mysqli_report( MYSQLI_REPORT_ERROR | MYSQLI_REPORT_STRICT );
 $database = new mysqli( 'localhost', {{ user }}, '', {{ db }}, 0, '/run/mysqld/mysqld.sock' );
 $database->set_charset( 'utf8mb4' );
+// Rows are read one after the other, however many there are, while others are written.
+$reader = new mysqli( 'localhost', {{ user }}, '', {{ db }}, 0, '/run/mysqld/mysqld.sock' );
+$reader->set_charset( 'utf8mb4' );
 $quoted = static fn ( $name ) => '`' . str_replace( '`', '``', $name ) . '`';
-$needles = array( $from['domain'], $from['name'] );
+$needles = array( $from['domain'], "socle/{$from['name']}/", "socle\\/{$from['name']}\\/" );
 $count   = 0;
 
 foreach ( array_column( $database->query( "SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'" )->fetch_all(), 0 ) as $table ) {
@@ -104,7 +107,8 @@ foreach ( array_column( $database->query( "SHOW FULL TABLES WHERE Table_type = '
 	}
 	$columns = implode( ', ', array_map( $quoted, array_merge( $keys, $texts ) ) );
 	$where   = implode( ' AND ', array_map( static fn ( $key ) => $quoted( $key ) . ' = ?', $keys ) );
-	$rows    = $database->query( "SELECT $columns FROM " . $quoted( $table ) . ' WHERE ' . implode( ' OR ', $like ) );
+	$select  = "SELECT $columns FROM " . $quoted( $table ) . ' WHERE ' . implode( ' OR ', $like );
+	$rows    = $reader->query( $select, MYSQLI_USE_RESULT );
 	while ( $row = $rows->fetch_assoc() ) {
 		$set = array();
 		foreach ( $texts as $text ) {
@@ -121,5 +125,6 @@ foreach ( array_column( $database->query( "SHOW FULL TABLES WHERE Table_type = '
 		$update->execute( $values );
 		++$count;
 	}
+	$rows->free();
 }
 echo "changed $count rows\n";

@@ -12,8 +12,8 @@ use super::agent::{ask, told};
 use super::backup_drill::DrillArgs;
 use super::backup_key::KeyCommand;
 use super::progress::Terminal;
-use super::{Exit, backup_drill, backup_key, print};
-use crate::agent::backup::{self, BackupError, BesidePlan, Ran, Tidied, restore::RestorePlan};
+use super::{Exit, backup_drill, backup_key, print, restore_beside};
+use crate::agent::backup::{self, BackupError, Ran, Tidied, restore::RestorePlan};
 use crate::agent::door::Request;
 use crate::agent::reconcile::Agent;
 use crate::host::vault::{Access, Depth, Snapshot};
@@ -80,22 +80,22 @@ pub enum BackupCommand {
 #[derive(Debug, clap::Args)]
 pub struct RestoreArgs {
     /// Of this instance
-    instance: Name,
+    pub(super) instance: Name,
     /// From this repository; without it, from the first
     #[arg(long, value_name = "NAME")]
-    repository: Option<Name>,
+    pub(super) repository: Option<Name>,
     /// The snapshot, by the beginning of its identifier, or the newest not after this time (2026-11-23T02:00Z)
     #[arg(long, value_name = "SNAPSHOT|TIME")]
-    at: Option<String>,
+    pub(super) at: Option<String>,
     /// Bring it back as another instance, beside the one that was saved
     #[arg(long = "as", value_name = "NAME")]
     other: Option<Name>,
     /// The domain of the other instance
     #[arg(long, value_name = "DOMAIN", requires = "other")]
-    domain: Option<Domain>,
+    pub(super) domain: Option<Domain>,
     /// Do it; without this, only show what would be done
     #[arg(long)]
-    yes: bool,
+    pub(super) yes: bool,
 }
 
 /// What a recovery is told.
@@ -130,7 +130,7 @@ pub async fn run(agent: &Agent, command: BackupCommand, terminal: &Arc<Terminal>
 
 pub async fn restore(agent: &Agent, args: RestoreArgs, terminal: &Arc<Terminal>, json: bool) -> anyhow::Result<Exit> {
     if let Some(other) = &args.other {
-        return restore_beside(agent, &args, other, terminal, json).await;
+        return restore_beside::run(agent, &args, other, terminal, json).await;
     }
     let begun = Instant::now();
     let staged = {
@@ -159,73 +159,8 @@ pub async fn restore(agent: &Agent, args: RestoreArgs, terminal: &Arc<Terminal>,
     }
 }
 
-/// A new instance beside the one that was saved.
-async fn restore_beside(
-    agent: &Agent,
-    args: &RestoreArgs,
-    other: &Name,
-    terminal: &Arc<Terminal>,
-    json: bool,
-) -> anyhow::Result<Exit> {
-    let begun = Instant::now();
-    let staged: Result<_, BackupError> = async {
-        let _listening = agent.progress.to(terminal.clone());
-        let (name, repository) = agent.repository(args.repository.as_ref())?;
-        let from = (name.to_string(), agent.access(&name, &repository)?);
-        let meant = (&args.instance, args.at.as_deref());
-        let (plan, manifest) = agent.plan_beside(&from, meant, other, args.domain.as_ref()).await?;
-        let request = match args.yes {
-            false => None,
-            true => Some(match agent.stage_beside(&from.1, &plan, &manifest).await? {
-                Some((file, text)) => Request::Apply { file, text },
-                None => Request::Reconcile,
-            }),
-        };
-        Ok((plan, request))
-    }
-    .await;
-    terminal.finish();
-    let (plan, request) = match staged {
-        Ok(staged) => staged,
-        Err(BackupError::Agent(error)) => return super::agent::failed(error, json),
-        Err(error) => return told(&error.report(), json),
-    };
-    let Some(request) = request else {
-        if json {
-            print::json(&plan)?;
-        } else {
-            print::raw(beside_words(&plan).as_bytes())?;
-            print::tell!("nothing was changed; add --yes to do it");
-        }
-        return Ok(Exit::NotConverged);
-    };
-    let exit = ask(agent, request, terminal, json, false).await?;
-    if plan.written.is_some() {
-        print::tell!("the accepted document has `{}` now", plan.other);
-        print::tell!("hint: write the same into `{}`, or its next apply takes `{}` away", plan.file, plan.other);
-    }
-    Ok(timed(exit, begun))
-}
-
-fn beside_words(plan: &BesidePlan) -> String {
-    let (other, domain) = (&plan.other, &plan.domain);
-    let mut text = summary(&plan.restore);
-    match &plan.written {
-        None => text += &format!("  takes the place of what is at `{other}`, {domain}; it is down meanwhile\n"),
-        Some(written) => {
-            text += &format!("  as the new instance `{other}` at {domain}; `{}` goes on\n", plan.restore.instance);
-            text += "  the accepted document gets:\n";
-            for line in written.lines() {
-                text += format!("    {line}").trim_end();
-                text.push('\n');
-            }
-        }
-    }
-    text
-}
-
 /// How long it took until everything answered again: what an owner may count on.
-fn timed(exit: Exit, begun: Instant) -> Exit {
+pub(super) fn timed(exit: Exit, begun: Instant) -> Exit {
     if exit == Exit::Converged {
         print::tell!("brought back in {:.1} s", begun.elapsed().as_secs_f64());
     }
@@ -468,7 +403,7 @@ fn words(plan: &RestorePlan) -> String {
     format!("{}  {place}\n", summary(plan))
 }
 
-fn summary(plan: &RestorePlan) -> String {
+pub(super) fn summary(plan: &RestorePlan) -> String {
     let id: String = plan.snapshot.0.chars().take(8).collect();
     let databases = match plan.databases {
         0 => String::new(),

@@ -18,6 +18,7 @@ mod manual;
 mod print;
 mod privilege;
 mod progress;
+mod restore_beside;
 mod rollout;
 
 use std::path::PathBuf;

@@ -194,10 +194,18 @@ fn a_drill_proves_a_backup_and_a_copy_stands_beside_the_original() {
     assert_eq!(status["backups"][0]["drill"]["rto_ms"], found["rto_ms"], "{status}");
     // As the timer does it, after one that was killed.
     assert_eq!(machine.run(&["systemctl", "is-active", "socle-drill@home.timer"]).stdout.trim(), "active");
+    let in_its_database = || {
+        wait_for("a drill in its database", std::time::Duration::from_secs(60), || {
+            machine.run(&["test", "-d", "/var/lib/mysql/socle_drill"]).ok()
+        })
+    };
+    let mut ended = machine.start(&["socle", "agent", "backup", "drill", "blog"]);
+    in_its_database();
+    machine.run(&["pkill", "-TERM", "-o", "-x", "socle"]).expect(0);
+    assert!(!ended.wait().unwrap().success());
+    assert_eq!(left_of_a_drill(&machine), "");
     let mut killed = machine.start(&["socle", "agent", "backup", "drill", "blog"]);
-    wait_for("a drill in its database", std::time::Duration::from_secs(60), || {
-        machine.run(&["test", "-d", "/var/lib/mysql/socle_drill"]).ok()
-    });
+    in_its_database();
     machine.run(&["pkill", "-KILL", "-x", "socle"]).expect(0);
     killed.wait().unwrap();
     assert_ne!(left_of_a_drill(&machine), "");
@@ -209,19 +217,19 @@ fn a_drill_proves_a_backup_and_a_copy_stands_beside_the_original() {
 
     // Beside the original, which goes on.
     assert_eq!(machine.socle(&["agent", "restore", "blog", "--as", "copy"]).code, 2, "a domain is needed");
-    let aside = ["agent", "restore", "blog", "--as", "copy", "--domain", "copy.example.org"];
+    let aside = ["agent", "restore", "blog", "--as", "copy", "--domain", "the-copy.example.org"];
     let plan = machine.socle(&aside).expect(3);
     assert!(plan.contains("[instances.copy]") && plan.contains("`blog` goes on"), "{plan}");
     assert!(!machine.root().join("srv/socle/copy").exists(), "a plan changes nothing");
     machine.socle(&[&aside[..], &["--yes"]].concat()).expect(0);
-    let (status, body) = machine.get("copy.example.org", "/?p=1");
+    let (status, body) = machine.get("the-copy.example.org", "/?p=1");
     assert!(status == 200 && body.contains("Avant"), "{status} {body}");
-    assert!(body.contains("//copy.example.org/?p=1 and") && body.contains(&format!("http://{BLOG}.uk/")), "{body}");
+    assert!(body.contains("//the-copy.example.org/?p=1 and") && body.contains(&format!("http://{BLOG}.uk/")), "{body}");
     let (status, body) = machine.get(BLOG, "/?p=1");
     assert!(status == 200 && body.contains(&link), "{status} {body}");
     let of_copy = |statement: &str| machine.run(&["mariadb", "-N", "copy", "-e", statement]).expect(0);
     let moved = of_copy("select option_value from wp_options where option_name = 'it'");
-    assert_eq!(moved.trim(), "a:1:{s:3:\"url\";s:25:\"http://copy.example.org/x\";}");
+    assert_eq!(moved.trim(), "a:1:{s:3:\"url\";s:29:\"http://the-copy.example.org/x\";}");
     assert_ne!(of_copy("select count(*) from seen").trim(), "0", "code runs with the copy's rights");
     let theirs = machine.run(&["stat", "-c", "%U:%G %a", "/srv/socle/copy/data/wp-content/picture.bin"]).expect(0);
     assert_eq!(theirs.trim(), "socle-copy:socle-copy 640");

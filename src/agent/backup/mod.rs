@@ -8,6 +8,7 @@
 mod beside;
 mod content;
 pub mod drill;
+mod dumps;
 pub mod keep;
 pub mod key;
 pub mod record;

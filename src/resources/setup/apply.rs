@@ -172,7 +172,7 @@ async fn run(
 }
 
 /// Copies as the instance's own user: its data may hold links of its making, which root must not follow.
-fn seed_unit(from: &str, to: &str, owner: &str, replace: bool) -> ServiceUnit {
+pub(super) fn seed_unit(from: &str, to: &str, owner: &str, replace: bool) -> ServiceUnit {
     let mode = if replace { "--remove-destination" } else { "--no-clobber" };
     let copy = ["/usr/bin/cp", "--recursive", "--no-target-directory", mode, from, to];
     ServiceUnit {

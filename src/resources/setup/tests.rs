@@ -89,6 +89,35 @@ fn from_every_state() {
 }
 
 #[test]
+fn what_was_anothers_is_moved_before_it_is_proven() {
+    let who = |name: &str| Identity { name: name.into(), domain: "blog.test".into() };
+    let run = Step::Run {
+        name: "blog-move".into(),
+        unit: Box::new(super::apply::seed_unit("a", "b", "c", false)),
+        stdin: None,
+        ok_codes: vec![0],
+    };
+    let new = Desired { moves: [run].into(), ..desired("2") };
+    let returned = |release: &str, of: &str| {
+        let State::Returned { backup } = returned(release) else { unreachable!() };
+        seen(Some(State::Returned { backup: Returned { of: Some(who(of)), ..backup } }))
+    };
+    assert_eq!(words(&new, &returned("2", "shop")), "return@Switch move@Switch");
+    assert_eq!(words(&new, &returned("2", "blog")), "return@Switch");
+    assert_eq!(words(&new, &returned("1", "shop")), "return@Switch", "it is migrated first");
+    let moved = |from| Observed { moved_from: Some(who(from)), ..seen(Some(State::Installed { release: id("2") })) };
+    assert_eq!(words(&new, &moved("shop")), "move@Switch prove@Prove");
+    assert_eq!(words(&new, &moved("blog")), "prove@Prove");
+    let migrated = Observed { moved_from: Some(who("shop")), ..seen(Some(State::Installed { release: id("1") })) };
+    assert_eq!(words(&new, &migrated), "dump@Withdraw migrate@Switch move@Switch prove@Prove");
+    let Diff::Changes(changes) = diff("blog", Some(&new), &moved("shop")) else { unreachable!() };
+    let (_, Change::Move { steps, .. }) = &changes[0] else { panic!("{changes:?}") };
+    let Step::Run { stdin: Some(told), .. } = &steps[0] else { panic!("{steps:?}") };
+    let told: serde_json::Value = serde_json::from_slice(told.bytes()).unwrap();
+    assert_eq!((&told["from"]["name"], &told["to"]["name"]), (&"shop".into(), &"blog".into()));
+}
+
+#[test]
 fn without_migrating_steps_a_release_is_only_noted() {
     let new = Desired { migrate: [].into(), ..desired("2") };
     let observed = seen(Some(State::Installed { release: id("1") }));
