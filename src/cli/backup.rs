@@ -57,8 +57,7 @@ pub enum BackupCommand {
         #[arg(long, value_name = "SNAPSHOT|TIME")]
         at: Option<String>,
     },
-    /// Rehearse a restore where nobody sees it: bring the instance back, ask its health checks, compare its rows, clear all
-    /// away (exit 3 if it does not come back)
+    /// Rehearse a restore where nobody sees it (exit 3 if the instance does not come back)
     Drill(DrillArgs),
     /// Take out what no rule keeps, and give its room back (done each week by itself)
     Prune {
