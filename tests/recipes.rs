@@ -83,6 +83,7 @@ fn shown(wanted: &[Wanted]) -> String {
 
 fn setup_shown(out: &mut String, setup: &setup::Desired) {
     let _ = writeln!(out, "release {} databases {:?} proof {}", setup.release, setup.databases, setup.proof.short());
+    let _ = writeln!(out, "data in {}", setup.directories.join(" "));
     for (kind, steps) in [("install", &setup.install), ("migrate", &setup.migrate), ("move", &setup.moves)] {
         for step in steps.iter() {
             match step {

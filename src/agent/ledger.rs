@@ -216,17 +216,25 @@ impl Ledger {
             if good.form == condemned.form {
                 continue;
             }
-            target.held_back.insert(
-                name.clone(),
-                format!(
-                    "version {} was condemned ({}); {} runs instead",
-                    condemned.version, condemned.reason, good.instance.version
-                ),
-            );
-            let certificate = instance.certificate.clone();
-            *instance = Instance { state: instance.state, certificate, ..good.instance.clone() };
+            let why = format!("was condemned ({})", condemned.reason);
+            target.held_back.insert(name.clone(), in_good_form(instance, good, &condemned.version, &why));
         }
         target
+    }
+
+    /// Leaves an instance in its last good form for now: what is asked could not even be begun. Kept nowhere, so the
+    /// next pass tries again. False if it is in that form already.
+    pub fn put_off(&self, target: &mut Target, name: &Name, reason: &str) -> bool {
+        let (Some(good), Some(instance)) = (self.good.get(name), target.document.instances.get_mut(name)) else {
+            return false;
+        };
+        if target.held_back.contains_key(name) || good.form == form(instance) {
+            return false;
+        }
+        let version = instance.version.to_string();
+        let why = in_good_form(instance, good, &version, &format!("is put off ({reason})"));
+        target.held_back.insert(name.clone(), why);
+        true
     }
 
     /// Condemns the form an instance is asked in, if there is a good one to go back to: without one it is
@@ -288,6 +296,13 @@ impl Ledger {
     pub fn forget_stale(&mut self, document: &Document) {
         self.condemned.retain(|name, c| document.instances.get(name).is_some_and(|i| form(i) == c.form));
     }
+}
+
+/// Asks for the good form instead; how that is told.
+fn in_good_form(instance: &mut Instance, good: &Good, version: &str, why: &str) -> String {
+    let certificate = instance.certificate.clone();
+    *instance = Instance { state: instance.state, certificate, ..good.instance.clone() };
+    format!("version {version} {why}; {} runs instead", good.instance.version)
 }
 
 #[cfg(test)]
@@ -387,6 +402,21 @@ mod tests {
         let mut ledger = Ledger::default();
         assert!(!ledger.condemn(&blog, &instance("1"), "500", now()));
         assert!(ledger.target(Generation(1), &document("1")).held_back.is_empty());
+    }
+
+    #[test]
+    fn what_is_put_off_is_tried_again() {
+        let blog: Name = "blog".parse().unwrap();
+        let mut ledger = Ledger::default();
+        let mut target = ledger.target(Generation(2), &document("2"));
+        assert!(!ledger.put_off(&mut target, &blog, "no room"), "there is no other form");
+        ledger.praise(&blog, &instance("1"), &ReleaseId("1-x".into()), now());
+        let mut target = ledger.target(Generation(2), &document("2"));
+        assert!(ledger.put_off(&mut target, &blog, "no room"));
+        assert_eq!(target.document.instances[&blog].version.as_str(), "1");
+        assert_eq!(target.held_back[&blog], "version 2 is put off (no room); 1 runs instead");
+        assert!(!ledger.put_off(&mut target, &blog, "no room"), "once a pass");
+        assert!(ledger.target(Generation(2), &document("2")).held_back.is_empty());
     }
 
     #[test]

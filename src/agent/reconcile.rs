@@ -161,9 +161,9 @@ impl Agent {
         self.bring_about(&mut ledger, checked, Vec::new(), &lock, events).await
     }
 
-    /// Passes until nothing new is learnt: a form was condemned and the last good one is to come back, or
-    /// something could only be planned once its server ran. The first happens at most once an instance, the
-    /// second is bounded by [`ROUNDS`].
+    /// Passes until nothing new is learnt: a form was condemned and the last good one is to come back; a change
+    /// could not be made safe, and what was stopped for it is to run again; or something could only be planned
+    /// once its server ran. The first two happen at most once an instance, the third is bounded by [`ROUNDS`].
     async fn bring_about(
         &self,
         ledger: &mut Ledger,
@@ -180,6 +180,8 @@ impl Agent {
         // What earlier rounds changed, for the one report.
         let mut earlier = BTreeMap::new();
         let mut rounds = 0;
+        // What could not be made safe, and is not begun again in this pass.
+        let mut put_off: BTreeMap<Name, String> = BTreeMap::new();
         loop {
             let pass = pass::Target {
                 generation,
@@ -190,11 +192,15 @@ impl Agent {
             };
             let passed = pass::run(&self.host, pass, lock, events).await.map_err(AgentError::Journal)?;
             let go_back = self.learn(ledger, &document, &target, &wanted, &passed, &mut notes);
+            let known = put_off.len();
+            put_off.extend(passed.put_off.iter().filter_map(|(owner, why)| Some((owner.parse().ok()?, why.clone()))));
+            let mut next = ledger.target(generation, &document);
+            put_off.retain(|name, why| ledger.put_off(&mut next, name, why));
             rounds += 1;
-            if go_back || (passed.unfinished && rounds < ROUNDS) {
+            if go_back || put_off.len() > known || (passed.unfinished && rounds < ROUNDS) {
                 ledger.store(&self.state, lock)?;
                 stored = ledger.clone();
-                target = ledger.target(generation, &document);
+                target = next;
                 wanted = self.compile(ledger, &target)?;
                 for line in passed.report.lines {
                     if let Status::Changed { changes } = line.status {
@@ -209,7 +215,7 @@ impl Agent {
             report.certificates = self.standings(&document);
             report.backups = self.backup_standings(&document, ledger.accepted.as_ref().map(|accepted| accepted.at));
             report.notes.extend(target.held_back.iter().map(|(name, why)| format!("{name}: {why}")));
-            ledger.note_outcome(generation, report.converged, (self.now)());
+            ledger.note_outcome(generation, report.converged && put_off.is_empty(), (self.now)());
             if *ledger != stored {
                 ledger.store(&self.state, lock)?;
             }

@@ -17,8 +17,8 @@ use super::plan::{Plan, Step, StepId, plan};
 use crate::durable::{DurableError, HostLock};
 use crate::host::Host;
 use crate::model::report::{ErrorReport, Line, Report, Status};
-use crate::model::{Generation, ResourceId};
-use crate::resources::{self, About, AnyChange, ApplyError, Wanted};
+use crate::model::{Generation, Kind, ResourceId};
+use crate::resources::{self, About, AnyChange, ApplyError, Phase, Wanted};
 
 /// What a pass is to bring about, and where it keeps its journal.
 pub struct Target<'a> {
@@ -37,6 +37,9 @@ pub struct Passed {
     pub seen: Observation,
     /// Owners whose release was shown to be bad, and by what.
     pub condemned: BTreeMap<String, String>,
+    /// Owners that were stopped for a change of their data which could not be made safe, and why: nothing was
+    /// changed.
+    pub put_off: BTreeMap<String, String>,
     /// Something is left to do that could not be planned before (a database whose server did not run),
     /// and nothing failed: another pass at once gets further.
     pub unfinished: bool,
@@ -97,6 +100,7 @@ pub async fn run(
     };
 
     let condemned = condemned(&first, &outcomes);
+    let put_off = put_off(&first, &outcomes);
     let failed = outcomes.values().any(|outcome| matches!(outcome, Outcome::Failed { .. }));
     let got_further = outcomes.values().any(|outcome| *outcome == Outcome::Done);
     let unfinished = got_further && !failed && left.steps.iter().any(|step| step.blocked_by.is_none());
@@ -109,7 +113,7 @@ pub async fn run(
         backups: Vec::new(),
         duration_ms: begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
     };
-    Ok(Passed { report, seen, condemned, unfinished })
+    Ok(Passed { report, seen, condemned, put_off, unfinished })
 }
 
 /// Brings about what nobody else sees, looking at nothing else: what is not among `wanted` stays as it is. The
@@ -157,6 +161,16 @@ fn condemned(plan: &Plan, outcomes: &BTreeMap<StepId, Outcome>) -> BTreeMap<Stri
         (Some(Outcome::Failed { error, about: About::Release }), Some(owner)) => {
             Some((owner.clone(), format!("{}: {error}", step.on[0])))
         }
+        _ => None,
+    });
+    failed.collect()
+}
+
+/// Owners whose setup failed after its services were stopped and before its data was touched.
+fn put_off(plan: &Plan, outcomes: &BTreeMap<StepId, Outcome>) -> BTreeMap<String, String> {
+    let before = plan.steps.iter().filter(|step| step.phase == Phase::Withdraw && step.on[0].kind == Kind::Setup);
+    let failed = before.filter_map(|step| match (outcomes.get(&step.id), &step.owner) {
+        (Some(Outcome::Failed { error, .. }), Some(owner)) => Some((owner.clone(), format!("{}: {error}", step.on[0]))),
         _ => None,
     });
     failed.collect()

@@ -15,6 +15,7 @@ use crate::model::report::ErrorReport;
 
 pub use names::Names;
 pub use place::Place;
+pub(super) use place::mounted_in;
 
 impl Host {
     /// Where an absolute path of the server is on this machine.

@@ -10,6 +10,7 @@ pub mod apt;
 pub mod archive;
 pub mod authority;
 pub mod certificates;
+pub mod copies;
 pub mod dns;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;

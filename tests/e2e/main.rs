@@ -19,5 +19,6 @@ mod repository;
 #[cfg(feature = "testing")]
 mod systemd;
 mod upgrades;
+mod upgrades_files;
 mod web;
 mod wordpress;

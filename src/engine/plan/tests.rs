@@ -42,6 +42,7 @@ fn setup_of(release: &str) -> AnyDesired {
         install: [].into(),
         migrate: [setup::Step::Seed { from: "a".into(), to: "b".into(), owner: "c".into(), replace: true }].into(),
         databases: vec![(Engine::Mariadb, "blog".into())],
+        directories: vec!["/srv/socle/blog/data".into()],
         probes: vec![setup::Probe {
             host: "h".into(),
             path: "/".into(),
@@ -106,8 +107,10 @@ fn a_migration_stands_between_stop_and_start() {
     assert_eq!(
         told(&plan),
         [
+            "Stage setup:blog see that the files of 1 can be kept",
             "Withdraw service:socle-blog-php.service stop",
             "Withdraw setup:blog dump the databases of 1",
+            "Withdraw setup:blog keep the files of 1",
             "Switch setup:blog migrate data from 1 to 2",
             "Switch service:socle-blog-php.service start",
             "Prove setup:blog check that the site answers (1 probes)",

@@ -168,7 +168,7 @@ fn cause(error: DurableError) -> io::Error {
 }
 
 /// A mount point at or below `directory`, if there is one (proc_pid_mountinfo(5)).
-fn mounted_in(directory: &Path) -> io::Result<Option<PathBuf>> {
+pub(in crate::host) fn mounted_in(directory: &Path) -> io::Result<Option<PathBuf>> {
     let mounts = std::fs::read("/proc/self/mountinfo")?;
     Ok(mounts
         .split(|b| *b == b'\n')

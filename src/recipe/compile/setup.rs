@@ -5,7 +5,7 @@ use minijinja::Value;
 use super::{Build, content, id};
 use crate::model::unit::Readiness;
 use crate::model::{Digest, Kind};
-use crate::recipe::schema::{self, Run};
+use crate::recipe::schema::{self, Run, Write};
 use crate::resources::AnyDesired;
 use crate::resources::release::ReleaseId;
 use crate::resources::setup::{Desired, Identity, Probe, Step};
@@ -29,6 +29,7 @@ impl Build<'_> {
             install,
             migrate,
             databases,
+            directories: self.directories_of_data(),
             probes,
             proof,
             identity,
@@ -40,6 +41,23 @@ impl Build<'_> {
         let mut needs = self.wanted(&kinds);
         needs.push(id(Kind::Release, self.name.as_str()));
         self.want(Kind::Setup, self.name.as_str(), AnyDesired::Setup(desired), &needs);
+    }
+
+    /// What the application writes to; its configuration only where it writes that itself.
+    fn directories_of_data(&self) -> Vec<String> {
+        let below = |path: &str, above: &str| path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'));
+        let own: Vec<&str> = self.recipe.layout.directory.iter().map(|directory| directory.path.as_str()).collect();
+        let taken_over = |file: &schema::File| file.write == Write::Once && below(&file.dest, "config");
+        let mut all = vec!["data"];
+        if self.recipe.files.iter().any(taken_over) || own.iter().any(|path| below(path, "config")) {
+            all.push("config");
+        }
+        let covered = |path: &str| {
+            let known = ["data", "config", "recipe", "releases", "sessions"];
+            known.contains(&path) || known.iter().chain(&own).any(|above| below(path, above))
+        };
+        all.extend(own.iter().copied().filter(|path| !covered(path)));
+        all.into_iter().map(|path| format!("{}/{path}", self.home())).collect()
     }
 
     fn step(&mut self, step: &schema::Step, release: &ReleaseId) -> Option<Step> {

@@ -57,23 +57,38 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
         Change::SetAside { databases, directory, .. } => {
             dump(host, directory, databases).await?;
         }
-        Change::Restore { release, dumps } => {
-            let record = record.note(State::HalfRestored { to: release.clone() })?;
+        Change::CheckRoom { directories, .. } => files::check_room(host, name, directories).await?,
+        Change::Keep { release, directories } => {
+            // What was kept of an earlier try is of an earlier moment.
+            let record = record.update(|seen| drop(seen.kept.remove(&release.0)))?;
+            let kept = files::keep(host, name, release, directories).await?;
+            record.update(|seen| drop(seen.kept.insert(release.0.clone(), kept)))?;
+        }
+        Change::Restore { release, dumps, kept, aside } => {
+            let begun = matches!(&record.seen.state, Some(State::HalfRestored { to, .. }) if to == release);
+            files::are_there(host, kept, begun)?;
+            let record = record.note(State::HalfRestored { to: release.clone(), aside: aside.clone() })?;
+            files::put_back(host, name, release, kept, aside.as_deref())?;
             restore(host, name, dumps).await?;
-            record.note(State::Installed { release: release.clone() })?;
+            record.update(|seen| {
+                seen.state = Some(State::Installed { release: release.clone() });
+                // They are no copies any more.
+                seen.kept.remove(&release.0);
+            })?;
+            files::clear(host, name, release).await?;
         }
         Change::Return { returned, units } => {
             stop(host, units).await?;
             for staged in &returned.directories {
-                put_in_place(host, staged)?;
+                files::put_in_place(host, staged)?;
             }
             restore(host, name, &returned.dumps).await?;
             let record = record.note(State::Installed { release: returned.release.clone() })?;
             record.update(|seen| seen.moved_from.clone_from(&returned.of))?;
             for staged in &returned.directories {
-                remove_directory(&host.path(&staged.aside))?;
+                files::remove(host, &staged.aside).await?;
             }
-            tidy(host, returned);
+            files::tidy(host, returned);
         }
         Change::Move { steps, .. } => {
             run_steps(host, name, steps).await?;
@@ -84,11 +99,17 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
             try_join_all(probes.iter().map(|probe| prove(host, probe, None))).await?;
             record.update(|seen| seen.proven = Some(*proof))?;
         }
-        Change::DropDumps { releases } => {
+        Change::DropDumps { releases, debris } => {
             for release in releases {
                 remove_directory(&host.path(format!("{DUMPS}/{name}/{release}")))?;
             }
-            record.update(|seen| seen.dumps.retain(|release, _| !releases.contains(release)))?;
+            for place in releases.iter().chain(debris) {
+                files::remove(host, &format!("{}/{place}", kept_of(name))).await?;
+            }
+            record.update(|seen| {
+                seen.dumps.retain(|release, _| !releases.contains(release));
+                seen.kept.retain(|release, _| !releases.contains(release));
+            })?;
         }
         Change::Forget => {
             remove_directory(&host.path(format!("{DUMPS}/{name}")))?;
@@ -214,38 +235,6 @@ async fn stop(host: &Host, units: &BTreeSet<String>) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// May be repeated from any point: what is still at `from` has not got its place yet.
-fn put_in_place(host: &Host, staged: &Staged) -> Result<(), ApplyError> {
-    let [from, to, aside] = [&staged.from, &staged.to, &staged.aside].map(|path| host.path(path));
-    if !from.exists() {
-        return Ok(());
-    }
-    make_directory(aside.parent().unwrap_or(Path::new("/")))?;
-    if to.exists() {
-        // Left by a try that was interrupted before it noted its end: older still than what is there.
-        remove_directory(&aside)?;
-        durable::rename(&to, &aside).map_err(not_moved)?;
-    }
-    durable::rename(&from, &to).map_err(not_moved)
-}
-
-/// Directories that held nothing but what was staged. What stays is no harm: the next restore uses it.
-fn tidy(host: &Host, returned: &Returned) {
-    for dump in &returned.dumps {
-        let _ = durable::remove(&host.path(&dump.path));
-    }
-    let staged = returned.directories.iter().flat_map(|staged| [&staged.from, &staged.aside]);
-    for path in returned.dumps.iter().map(|dump| &dump.path).chain(staged) {
-        if let Some(directory) = host.path(path).parent() {
-            let _ = std::fs::remove_dir(directory);
-        }
-    }
-}
-
-fn not_moved(error: DurableError) -> ApplyError {
-    ApplyError::host("setup.directory", &error, None)
-}
-
 async fn dump(host: &Host, directory: &str, databases: &[(Engine, String)]) -> Result<Vec<Dump>, ApplyError> {
     make_directory(&host.path(directory))?;
     let mut dumps = Vec::new();
@@ -308,7 +297,7 @@ fn wrong(probe: &Probe, answer: &ProbeAnswer) -> Option<String> {
     }
 }
 
-fn make_directory(path: &Path) -> Result<(), ApplyError> {
+pub(super) fn make_directory(path: &Path) -> Result<(), ApplyError> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -317,7 +306,7 @@ fn make_directory(path: &Path) -> Result<(), ApplyError> {
         .map_err(|source| failed("setup.directory", SetupError::Directory { path: path.to_owned(), source }))
 }
 
-fn remove_directory(path: &Path) -> Result<(), ApplyError> {
+pub(super) fn remove_directory(path: &Path) -> Result<(), ApplyError> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(failed("setup.directory", SetupError::Directory { path: path.to_owned(), source: error }))

@@ -7,7 +7,7 @@ use crate::resources::Phase;
 /// |---|---|
 /// | none, half installed | install, prove |
 /// | installed: this one | prove, if not proven as it is now |
-/// | installed: another | dump, migrate, prove; or, if a dump of this one exists, set aside what was proven and restore |
+/// | installed: another | see that there is room, dump, keep the files, migrate, prove; or, if a dump of this one exists, set aside what was proven and restore |
 /// | half migrated to this one | migrate again, prove |
 /// | half migrated away from this one, half restored | restore, prove |
 /// | returned | put in place, moved if it was another's; what comes then is planned when that is done |
@@ -36,9 +36,9 @@ pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<
     if !desired.probes.is_empty() && (!changes.is_empty() || observed.proven != Some(desired.proof)) {
         changes.push((Phase::Prove, Change::Prove { probes: desired.probes.clone(), proof: desired.proof }));
     }
-    let stale = stale_dumps(desired, observed);
-    if changes.is_empty() && !stale.is_empty() {
-        changes.push((Phase::Retire, Change::DropDumps { releases: stale }));
+    let (releases, debris) = (stale(desired, observed), observed.debris.iter().cloned().collect::<Vec<_>>());
+    if changes.is_empty() && !(releases.is_empty() && debris.is_empty()) {
+        changes.push((Phase::Retire, Change::DropDumps { releases, debris }));
     }
     Diff::Changes(changes)
 }
@@ -60,30 +60,48 @@ fn moving(desired: &Desired, from: Option<&Identity>) -> Option<(Phase, Change)>
 fn towards(name: &str, desired: &Desired, observed: &Observed) -> Result<Vec<(Phase, Change)>, ErrorReport> {
     let to = &desired.release;
     let install = || Change::Install { release: to.clone(), steps: desired.install.clone() };
-    let restore =
-        || observed.dumps.get(&to.0).map(|dumps| Change::Restore { release: to.clone(), dumps: dumps.clone() });
+    let restore = |aside: Option<String>| {
+        let (release, dumps) = (to.clone(), observed.dumps.get(&to.0)?.clone());
+        let kept = observed.kept.get(&to.0).cloned().unwrap_or_default();
+        let aside = aside.filter(|_| !kept.is_empty());
+        Some(Change::Restore { release, dumps, kept, aside })
+    };
     let migrate =
         |from: &ReleaseId| Change::Migrate { from: from.clone(), to: to.clone(), steps: desired.migrate.clone() };
     Ok(match &observed.state {
         None | Some(State::HalfInstalled { .. }) => vec![(Phase::Switch, install())],
         Some(State::Installed { release }) if release == to => Vec::new(),
-        Some(State::Installed { release }) => match restore() {
+        Some(State::Installed { release }) => match restore(files_aside(name, release, observed)) {
             Some(restore) => {
                 let aside = set_aside(name, release, desired, observed);
                 aside.into_iter().map(|change| (Phase::Withdraw, change)).chain([(Phase::Switch, restore)]).collect()
             }
             None if desired.migrate.is_empty() => vec![(Phase::Switch, Change::Adopt { release: to.clone() })],
-            None => vec![
-                (Phase::Withdraw, Change::Dump { release: release.clone(), databases: desired.databases.clone() }),
-                (Phase::Switch, migrate(release)),
-            ],
+            None => made_safe(release, desired).into_iter().chain([(Phase::Switch, migrate(release))]).collect(),
         },
         Some(State::HalfMigrated { from, to: begun }) if begun == to => vec![(Phase::Switch, migrate(from))],
-        Some(State::HalfMigrated { .. } | State::HalfRestored { .. } | State::Returned { .. }) => match restore() {
+        Some(State::HalfRestored { to: begun, aside }) if begun == to => match restore(aside.clone()) {
+            Some(restore) => vec![(Phase::Switch, restore)],
+            None => return Err(lost(to, observed)),
+        },
+        Some(State::HalfMigrated { .. } | State::HalfRestored { .. } | State::Returned { .. }) => match restore(None) {
             Some(restore) => vec![(Phase::Switch, restore)],
             None => return Err(lost(to, observed)),
         },
     })
+}
+
+/// Before the point of no return: the data as it is, to come back to. Room for it is asked for while everything
+/// still runs, the rest happens when nobody writes.
+fn made_safe(release: &ReleaseId, desired: &Desired) -> Vec<(Phase, Change)> {
+    let Desired { databases, directories, .. } = desired.clone();
+    let release = || release.clone();
+    let dump = (Phase::Withdraw, Change::Dump { release: release(), databases });
+    if directories.is_empty() {
+        return vec![dump];
+    }
+    let room = Change::CheckRoom { release: release(), directories: directories.clone() };
+    vec![(Phase::Stage, room), dump, (Phase::Withdraw, Change::Keep { release: release(), directories })]
 }
 
 /// What was proven was served, so it may hold what people wrote since. What never was is what a failed
@@ -94,6 +112,11 @@ fn set_aside(name: &str, release: &ReleaseId, desired: &Desired, observed: &Obse
         databases: desired.databases.clone(),
         directory: format!("{DUMPS}/{name}/{release}.set-aside"),
     })
+}
+
+/// The same for files, which are where they were put, and not copied.
+fn files_aside(name: &str, release: &ReleaseId, observed: &Observed) -> Option<String> {
+    observed.proven.is_some().then(|| format!("/srv/socle/{name}/set-aside/{release}"))
 }
 
 /// Data that is neither old nor new, and no dump of what is wanted: going on would destroy it.
@@ -112,8 +135,9 @@ fn lost(to: &ReleaseId, observed: &Observed) -> ErrorReport {
     }
 }
 
-/// Dumps nobody can need: the data is installed and proven, and they hold another release than the one
+/// Dumps and files nobody can need: the data is installed and proven, and they hold another release than the one
 /// a rollback would want. One generation back is kept.
-fn stale_dumps(desired: &Desired, observed: &Observed) -> Vec<String> {
-    observed.dumps.keys().filter(|release| !desired.keep_dumps.contains(*release)).cloned().collect()
+fn stale(desired: &Desired, observed: &Observed) -> Vec<String> {
+    let releases: BTreeSet<&String> = observed.dumps.keys().chain(observed.kept.keys()).collect();
+    releases.into_iter().filter(|release| !desired.keep_dumps.contains(*release)).cloned().collect()
 }

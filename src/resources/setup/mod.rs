@@ -4,6 +4,7 @@
 
 mod apply;
 mod diff;
+mod files;
 pub mod observe;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,11 @@ use crate::model::{Content, Digest};
 /// Where the dumps of each instance are.
 const DUMPS: &str = "/var/lib/socle/dumps";
 
+/// Where what is kept of the files of an instance is: beside them, so on their file system.
+fn kept_of(name: &str) -> String {
+    format!("/srv/socle/{name}/kept")
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
     /// `false`: forgotten (asked for only by a purge).
@@ -37,6 +43,8 @@ pub struct Desired {
     pub migrate: Arc<[Step]>,
     /// What is dumped before the first migrating step, the point of no return.
     pub databases: Vec<(Engine, String)>,
+    /// Directories whose files are kept before it, absolute; none is in another one.
+    pub directories: Vec<String>,
     /// The health gate.
     pub probes: Vec<Probe>,
     /// Everything the gate's answer depends on; a gate passed for the same digest is not repeated.
@@ -45,7 +53,7 @@ pub struct Desired {
     pub identity: Identity,
     /// What gives data that was another's, or of another domain, to this one.
     pub moves: Arc<[Step]>,
-    /// Releases whose dumps are kept: those a rollback may ask for.
+    /// Releases whose dumps and files are kept: those a rollback may ask for.
     pub keep_dumps: BTreeSet<String>,
     /// Everything that runs for the instance, by unit name: none of it may run while a backup's data takes the
     /// place of what is there.
@@ -115,9 +123,12 @@ pub enum State {
         from: ReleaseId,
         to: ReleaseId,
     },
-    /// The dump is being read back.
+    /// Files are being put back, then the dump is read back.
     HalfRestored {
         to: ReleaseId,
+        /// Where what was there is put; `None`: nobody misses it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        aside: Option<String>,
     },
     /// A backup lies ready, and takes the place of what is there before anything else happens.
     Returned {
@@ -159,6 +170,20 @@ pub struct Observed {
     /// Dumps taken before a migration, by the release whose data they hold.
     #[serde(default)]
     pub dumps: BTreeMap<String, Vec<Dump>>,
+    /// Copies of directories made before a migration, by the release whose data they hold. Those that were put back
+    /// are not copies any more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kept: BTreeMap<String, Vec<Kept>>,
+    /// What stands where copies are made, and is none that was finished: not recorded, but seen.
+    #[serde(skip)]
+    pub debris: BTreeSet<String>,
+}
+
+/// A copy of a directory, on the file system of the original.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub of: String,
+    pub at: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +201,16 @@ pub enum Change {
     Install {
         release: ReleaseId,
         steps: Arc<[Step]>,
+    },
+    /// See, while everything runs, that the files of the installed release can be kept.
+    CheckRoom {
+        release: ReleaseId,
+        directories: Vec<String>,
+    },
+    /// Copy the files of the installed release, beside them.
+    Keep {
+        release: ReleaseId,
+        directories: Vec<String>,
     },
     /// Dump the databases of the installed release.
     Dump {
@@ -198,10 +233,13 @@ pub enum Change {
         databases: Vec<(Engine, String)>,
         directory: String,
     },
-    /// Read the dumps of this release back.
+    /// Put the files of this release back and read its dumps back.
     Restore {
         release: ReleaseId,
         dumps: Vec<Dump>,
+        kept: Vec<Kept>,
+        /// The directory for what is there now; `None`: nobody misses it.
+        aside: Option<String>,
     },
     /// Put the data of a backup in place and read its dumps back, while none of the units runs.
     Return {
@@ -218,9 +256,10 @@ pub enum Change {
         probes: Vec<Probe>,
         proof: Digest,
     },
-    /// Remove dumps of releases that are gone.
+    /// Remove dumps and files of releases that are gone, and what an interruption left.
     DropDumps {
         releases: Vec<String>,
+        debris: Vec<String>,
     },
     Forget,
 }
@@ -229,11 +268,16 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Change::Install { release, .. } => write!(f, "install {release}"),
+            Change::CheckRoom { release, .. } => write!(f, "see that the files of {release} can be kept"),
+            Change::Keep { release, .. } => write!(f, "keep the files of {release}"),
             Change::Dump { release, .. } => write!(f, "dump the databases of {release}"),
             Change::Migrate { from, to, .. } => write!(f, "migrate data from {from} to {to}"),
             Change::Adopt { release } => write!(f, "note {release} as installed"),
             Change::SetAside { release, directory, .. } => write!(f, "dump the data of {release} to {directory}"),
-            Change::Restore { release, .. } => write!(f, "bring the data of {release} back"),
+            Change::Restore { release, aside: None, .. } => write!(f, "bring the data of {release} back"),
+            Change::Restore { release, aside: Some(aside), .. } => {
+                write!(f, "bring the data of {release} back and put the present files into {aside}")
+            }
             Change::Return { returned, .. } => {
                 write!(f, "put the data of {} from the backup in place", returned.release)
             }
@@ -242,7 +286,8 @@ impl fmt::Display for Change {
             }
             Change::Move { from, to, .. } => write!(f, "move the data from {} to {}", from.domain, to.domain),
             Change::Prove { probes, .. } => write!(f, "check that the site answers ({} probes)", probes.len()),
-            Change::DropDumps { releases } => write!(f, "remove the dumps of {}", releases.join(", ")),
+            Change::DropDumps { releases, .. } if releases.is_empty() => write!(f, "remove unfinished copies of files"),
+            Change::DropDumps { releases, .. } => write!(f, "remove what was kept of {}", releases.join(", ")),
             Change::Forget => write!(f, "forget"),
         }
     }

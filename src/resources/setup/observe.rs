@@ -14,7 +14,7 @@ pub async fn list(_host: &Host) -> Result<BTreeSet<String>, ErrorReport> {
 }
 
 pub async fn observe(host: &Host, names: &BTreeSet<String>) -> BTreeMap<String, Result<Observed, ErrorReport>> {
-    names.iter().map(|name| (name.clone(), read(host, name).map_err(|e| report(&e, name)))).collect()
+    names.iter().map(|name| (name.clone(), look(host, name).map_err(|e| report(&e, name)))).collect()
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,26 @@ pub enum StateError {
     /// Damaged is not absent: installing over existing data would destroy it.
     #[error("the record of how far `{0}` is set up is damaged")]
     Damaged(String, #[source] serde_json::Error),
+    #[error("cannot look into `{0}`")]
+    Look(String, #[source] std::io::Error),
+}
+
+fn look(host: &Host, name: &str) -> Result<Observed, StateError> {
+    let recorded = read(host, name)?;
+    let place = kept_of(name);
+    let failed = |error| StateError::Look(place.clone(), error);
+    let entries = match std::fs::read_dir(host.path(&place)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(recorded),
+        entries => entries.map_err(failed)?,
+    };
+    let mut debris = BTreeSet::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if !recorded.kept.contains_key(&entry) {
+            debris.insert(entry);
+        }
+    }
+    Ok(Observed { debris, ..recorded })
 }
 
 pub fn read(host: &Host, name: &str) -> Result<Observed, StateError> {
@@ -35,7 +55,7 @@ pub fn read(host: &Host, name: &str) -> Result<Observed, StateError> {
 
 fn report(error: &StateError, name: &str) -> ErrorReport {
     let (code, hint) = match error {
-        StateError::Read(..) => ("setup.unreadable", None),
+        StateError::Read(..) | StateError::Look(..) => ("setup.unreadable", None),
         StateError::Damaged(..) => (
             "setup.damaged",
             Some(format!("if `{name}` is installed and works, write its state anew: see `{DIRECTORY}/{name}.json`")),

@@ -12,6 +12,7 @@ fn desired(release: &str) -> Desired {
         install: [].into(),
         migrate: [Step::Seed { from: "a".into(), to: "b".into(), owner: "c".into(), replace: true }].into(),
         databases: vec![(Engine::Mariadb, "blog".into())],
+        directories: vec!["/srv/socle/blog/data".into()],
         probes: vec![Probe { host: "h".into(), path: "/".into(), status: vec![200], contains: None, within_s: 1 }],
         proof: Digest::of(release),
         identity: Identity { name: "blog".into(), domain: "blog.test".into() },
@@ -41,6 +42,8 @@ fn words(desired: &Desired, observed: &Observed) -> String {
         Diff::Changes(changes) => {
             let word = |change: &Change| match change {
                 Change::Install { .. } => "install",
+                Change::CheckRoom { .. } => "room",
+                Change::Keep { .. } => "keep",
                 Change::Dump { .. } => "dump",
                 Change::Migrate { .. } => "migrate",
                 Change::Adopt { .. } => "adopt",
@@ -67,7 +70,7 @@ fn from_every_state() {
     for (observed, expected) in [
         (seen(None), "install@Switch prove@Prove"),
         (seen(Some(State::HalfInstalled { release: id("1") })), "install@Switch prove@Prove"),
-        (seen(Some(installed("1"))), "dump@Withdraw migrate@Switch prove@Prove"),
+        (seen(Some(installed("1"))), "room@Stage dump@Withdraw keep@Withdraw migrate@Switch prove@Prove"),
         (seen(Some(installed("2"))), "prove@Prove"),
         (Observed { proven: Some(Digest::of("2")), ..seen(Some(installed("2"))) }, ""),
         (dumped(half("1", "2"), "1"), "migrate@Switch prove@Prove"),
@@ -77,7 +80,7 @@ fn from_every_state() {
             Observed { proven: Some(Digest::of("3")), ..dumped(installed("3"), "2") },
             "set-aside@Withdraw restore@Switch prove@Prove",
         ),
-        (dumped(State::HalfRestored { to: id("2") }, "2"), "restore@Switch prove@Prove"),
+        (dumped(State::HalfRestored { to: id("2"), aside: None }, "2"), "restore@Switch prove@Prove"),
         (dumped(half("1", "3"), "1"), "refused setup.no-dump"),
         (seen(Some(half("1", "3"))), "refused setup.no-dump"),
         // Proven is what comes after it, in a pass that sees what it made of it.
@@ -109,7 +112,7 @@ fn what_was_anothers_is_moved_before_it_is_proven() {
     assert_eq!(words(&new, &moved("shop")), "move@Switch prove@Prove");
     assert_eq!(words(&new, &moved("blog")), "prove@Prove");
     let migrated = Observed { moved_from: Some(who("shop")), ..seen(Some(State::Installed { release: id("1") })) };
-    assert_eq!(words(&new, &migrated), "dump@Withdraw migrate@Switch move@Switch prove@Prove");
+    assert_eq!(words(&new, &migrated), "room@Stage dump@Withdraw keep@Withdraw migrate@Switch move@Switch prove@Prove");
     let Diff::Changes(changes) = diff("blog", Some(&new), &moved("shop")) else { unreachable!() };
     let (_, Change::Move { steps, .. }) = &changes[0] else { panic!("{changes:?}") };
     let Step::Run { stdin: Some(told), .. } = &steps[0] else { panic!("{steps:?}") };
@@ -136,6 +139,52 @@ fn dumps_go_when_nobody_can_need_them() {
     assert_eq!(words(&keeping, &proven(&keeping)), "");
 }
 
+fn kept(observed: Observed, release: &str) -> Observed {
+    let copy = Kept { of: "/srv/socle/blog/data".into(), at: "/srv/socle/blog/kept/1/0-data".into() };
+    Observed { kept: BTreeMap::from([(release.to_owned(), vec![copy])]), ..observed }
+}
+
+/// What a restore does with the files that are there; `None`: nobody misses them.
+fn aside_of(desired: &Desired, observed: &Observed) -> Option<String> {
+    let Diff::Changes(changes) = diff("blog", Some(desired), observed) else { panic!("refused") };
+    let restore = changes.into_iter().find_map(|(_, change)| match change {
+        Change::Restore { kept, aside, .. } => Some((kept, aside)),
+        _ => None,
+    });
+    let (kept, aside) = restore.expect("it is restored");
+    assert_eq!(kept.is_empty(), observed.kept.is_empty());
+    aside
+}
+
+#[test]
+fn files_come_back_with_the_dump_and_only_what_was_served_is_set_aside() {
+    let new = desired("2");
+    let half = State::HalfMigrated { from: id("2"), to: id("3") };
+    assert_eq!(aside_of(&new, &kept(dumped(half, "2"), "2")), None);
+    let failed = dumped(State::Installed { release: id("3") }, "2");
+    assert_eq!(aside_of(&new, &kept(failed.clone(), "2")), None, "it never answered");
+    let served = Observed { proven: Some(Digest::of("3")), ..failed };
+    let aside = Some("/srv/socle/blog/set-aside/3".to_owned());
+    assert_eq!(aside_of(&new, &kept(served.clone(), "2")), aside);
+    assert_eq!(aside_of(&new, &served), None, "no files of it were kept, so the present ones stay");
+    let begun = dumped(State::HalfRestored { to: id("2"), aside: aside.clone() }, "2");
+    assert_eq!(aside_of(&new, &kept(begun, "2")), aside, "an interruption forgets nothing");
+}
+
+#[test]
+fn what_an_interruption_left_goes_and_what_is_kept_stays() {
+    let new = Desired { keep_dumps: BTreeSet::from(["1".to_owned()]), ..desired("2") };
+    let proven = Observed { proven: Some(new.proof), ..seen(Some(State::Installed { release: id("2") })) };
+    assert_eq!(words(&new, &kept(proven.clone(), "1")), "");
+    assert_eq!(words(&new, &kept(proven.clone(), "0")), "drop-dumps@Retire");
+    let debris = Observed { debris: [".stage-1".to_owned()].into(), ..kept(proven, "1") };
+    let Diff::Changes(changes) = diff("blog", Some(&new), &debris) else { panic!("refused") };
+    let (_, Change::DropDumps { releases, debris }) = &changes[0] else { panic!("{changes:?}") };
+    assert_eq!((releases.len(), &debris[..]), (0, &[".stage-1".to_owned()][..]));
+    let unproven = Observed { debris: [".stage-1".to_owned()].into(), ..seen(None) };
+    assert_eq!(words(&new, &unproven), "install@Switch prove@Prove");
+}
+
 #[test]
 fn purged_is_forgotten_once() {
     let gone = Desired { present: false, ..desired("2") };
@@ -150,6 +199,7 @@ fn the_state_file_reads_back() {
         dumped(State::HalfMigrated { from: id("1"), to: id("2") }, "1"),
         Observed { proven: Some(Digest::of("x")), ..seen(Some(State::HalfInstalled { release: id("1") })) },
         seen(Some(returned("1"))),
+        kept(dumped(State::HalfRestored { to: id("1"), aside: Some("/a".into()) }, "1"), "1"),
     ] {
         let text = serde_json::to_string(&observed).unwrap();
         assert_eq!(serde_json::from_str::<Observed>(&text).unwrap(), observed, "{text}");
