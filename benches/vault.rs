@@ -130,6 +130,8 @@ async fn socle(work: &Path, data: &Path) -> Ran {
             tags: vec![],
             at: jiff::Timestamp::from_second(1_800_000_000 + second).unwrap(),
             entries: vec![Entry { path: "/data".into(), from }],
+            parent: None,
+            moment: None,
         };
         saved = Some(vault.save(&access, order, &Quiet).await.unwrap());
         ran.push(figures(&log));

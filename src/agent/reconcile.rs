@@ -108,6 +108,7 @@ impl Agent {
     /// Accepts a document and brings it about.
     pub async fn apply(&self, file: &str, text: &str, events: &dyn Events) -> Result<Report, AgentError> {
         let lock = self.lock("socle agent apply")?;
+        self.wake_left(&lock).await?;
         let mut ledger = Ledger::load(&self.state)?;
         let notes = self.take_up_restores(&mut ledger, &lock)?;
         let news = ledger.accept_local(file, text, (self.now)());
@@ -122,6 +123,7 @@ impl Agent {
     /// Brings about what was accepted before.
     pub async fn reconcile(&self, events: &dyn Events) -> Result<Report, AgentError> {
         let lock = self.lock("socle agent run")?;
+        self.wake_left(&lock).await?;
         let mut ledger = Ledger::load(&self.state)?;
         let notes = self.take_up_restores(&mut ledger, &lock)?;
         let checked = self.checked(&ledger)?;
@@ -131,6 +133,12 @@ impl Agent {
     /// What the daemon does by itself: reconcile; or only look, if the document says `drift = "report"`.
     /// `None`: a failed pass is to be tried again only later, and nothing new happened.
     pub async fn tend(&self, events: &dyn Events, now: bool) -> Result<Option<Report>, AgentError> {
+        if !self.left_still()?.is_empty() {
+            // Held by a backup that lives: it starts them itself.
+            if let Ok(lock) = self.lock("socle agent run") {
+                self.wake_left(&lock).await?;
+            }
+        }
         let ledger = Ledger::load(&self.state)?;
         if !now && ledger.retry.as_ref().is_some_and(|retry| retry.not_before > (self.now)()) {
             return Ok(None);
@@ -150,6 +158,7 @@ impl Agent {
     /// Condemns the running form of an instance by the admin's word, and brings the last good one back.
     pub async fn rollback(&self, name: &Name, events: &dyn Events) -> Result<Report, AgentError> {
         let lock = self.lock("socle agent rollback")?;
+        self.wake_left(&lock).await?;
         let mut ledger = Ledger::load(&self.state)?;
         let document = self.accepted(&ledger)?;
         let asked = document.instances.get(name).ok_or_else(|| AgentError::NoSuchInstance(name.clone()))?;

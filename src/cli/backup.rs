@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -15,6 +15,7 @@ use super::progress::Terminal;
 use super::{Exit, backup_drill, backup_key, print, restore_beside};
 use crate::agent::backup::{self, BackupError, Ran, Tidied, restore::RestorePlan};
 use crate::agent::door::Request;
+use crate::agent::real;
 use crate::agent::reconcile::Agent;
 use crate::host::vault::{Access, Depth, Snapshot};
 use crate::model::{Domain, Name, Secret};
@@ -65,6 +66,8 @@ pub enum BackupCommand {
         #[arg(long, value_name = "NAME")]
         repository: Option<Name>,
     },
+    /// Start again what a backup that was killed left standing still (its unit does so by itself)
+    Wake,
     /// Show the recovery key: keep it where the server is not
     Key {
         /// Of this repository; without it, of the first
@@ -121,6 +124,7 @@ pub async fn run(agent: &Agent, command: BackupCommand, terminal: &Arc<Terminal>
         }
         BackupCommand::Drill(args) => backup_drill::run(agent, args, terminal, json).await,
         BackupCommand::Prune { repository } => prune(agent, repository.as_ref(), terminal, json).await,
+        BackupCommand::Wake => wake(agent, json).await,
         BackupCommand::Key { repository, act } => backup_key::run(agent, repository.as_ref(), act, json).await,
     };
     terminal.finish();
@@ -178,6 +182,15 @@ pub async fn recover(agent: &Agent, args: RecoverArgs, terminal: &Arc<Terminal>,
         Ok(text) => text,
         Err(error) => return told(&error.report(), json),
     };
+    // Recipes are read at start, and some may have come just now.
+    let agent = &real::agent(&agent.host.root, &agent.state)?;
+    let daemon = "socle-agent.service";
+    let states = agent.host.units.states(&[daemon.to_owned()].into()).await;
+    if states.is_ok_and(|states| states.get(daemon).is_some_and(|state| state.active == "active"))
+        && let Err(error) = agent.host.units.restart(daemon).await
+    {
+        return told(&error.report(), json);
+    }
     let request = Request::Apply { file: "document.toml".to_owned(), text };
     let exit = ask(agent, request, terminal, json, false).await?;
     if exit == Exit::Converged
@@ -240,8 +253,10 @@ fn told_of(ran: &Ran) -> String {
     for outcome in &ran.instances {
         let Some(good) = &outcome.good else { continue };
         let id: String = good.snapshot.0.chars().take(8).collect();
+        let still = outcome.still_ms.map(|ms| Duration::from_millis(ms).as_secs_f64());
+        let still = still.map(|seconds| format!("; it stood still for {seconds:.1} s")).unwrap_or_default();
         text += &format!(
-            "{}  saved to {}: snapshot {id}, {} in {} files\n",
+            "{}  saved to {}: snapshot {id}, {} in {} files{still}\n",
             outcome.instance,
             ran.repository,
             print::size(good.bytes),
@@ -378,6 +393,18 @@ async fn prune(
             let (removed, kept) = (print::size(pruned.removed_bytes), print::size(pruned.kept_bytes));
             let line = format!("{repository}: {forgotten} snapshots let go, {removed} given back, {kept} kept\n");
             print::raw(line.as_bytes())?;
+        }
+    }
+    Ok(Exit::Converged)
+}
+
+async fn wake(agent: &Agent, json: bool) -> Result<Exit, Failure> {
+    let woken = agent.wake_after_backup().await?;
+    if json {
+        print::json(&woken)?;
+    } else {
+        for name in woken {
+            print::raw(format!("{name}  started again\n").as_bytes())?;
         }
     }
     Ok(Exit::Converged)

@@ -189,7 +189,7 @@ pub trait Databases: Send + Sync {
     async fn drop_role(&self, engine: Engine, role: &str) -> PortResult<()>;
     /// A consistent dump as SQL text into a new file (0600), fsynced; its digest.
     async fn dump(&self, engine: Engine, name: &str, to: &Path) -> PortResult<Digest>;
-    /// The same, to be read while it is taken: held nowhere.
+    /// The same, to be read while it is taken: held nowhere. What is written after it answers is not in it.
     async fn dump_stream(&self, engine: Engine, name: &str) -> PortResult<DumpStream>;
     /// How many rows each table has, by the name its dump gives it.
     async fn rows(&self, engine: Engine, name: &str) -> PortResult<BTreeMap<String, u64>>;

@@ -9,8 +9,8 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::catalog::Files;
 use super::schema::{
-    App, Apt, Db, File, Health, Layout, Param, Platform, Release, Rule, Runtime, SCHEMA, Secret, Service, Source, Step,
-    Timer, Versions, Web,
+    App, Apt, Backup, Db, File, Health, Layout, Param, Platform, Release, Rule, Runtime, SCHEMA, Secret, Service,
+    Source, Step, Timer, Versions, Web,
 };
 use crate::model::problem::{Position, Problem, did_you_mean};
 
@@ -36,6 +36,7 @@ pub struct Recipe {
     pub moves: Vec<Step>,
     pub services: Vec<Service>,
     pub timers: Vec<Timer>,
+    pub backup: Backup,
     pub web: Web,
     pub health: Vec<Health>,
     pub rules: Vec<Rule>,
@@ -45,9 +46,9 @@ pub struct Recipe {
     pub own: bool,
 }
 
-const SECTIONS: [&str; 21] = [
+const SECTIONS: [&str; 22] = [
     "schema", "app", "platform", "versions", "release", "source", "param", "runtime", "apt", "layout", "db", "secret",
-    "file", "install", "upgrade", "move", "service", "timer", "web", "health", "rule",
+    "file", "install", "upgrade", "move", "service", "timer", "web", "health", "rule", "backup",
 ];
 
 impl Recipe {
@@ -121,6 +122,7 @@ impl Reader<'_> {
         let moves = self.list("move");
         let (services, timers) = (self.list("service"), self.list("timer"));
         let (health, rules) = (self.list("health"), self.list("rule"));
+        let backup = self.optional("backup");
         Some(Recipe {
             app: app?,
             platform: platform?,
@@ -139,6 +141,7 @@ impl Reader<'_> {
             moves: moves?,
             services: services?,
             timers: timers?,
+            backup: backup?,
             web: web?,
             health: health?,
             rules: rules?,

@@ -290,12 +290,9 @@ contains = "counted at {domain}"
 #[test]
 fn every_kind_of_application_comes_back() {
     let machine = Machine::new("web-trixie");
-    let recipe = |machine: &Machine| {
-        machine.write("/etc/socle/recipes/counted/recipe.toml", COUNTED);
-        let locations = "location = / {\n    return 200 {{ \"counted at \" ~ domain }};\n}\n";
-        machine.write("/etc/socle/recipes/counted/nginx.conf", locations);
-    };
-    recipe(&machine);
+    machine.write("/etc/socle/recipes/counted/recipe.toml", COUNTED);
+    let locations = "location = / {\n    return 200 {{ \"counted at \" ~ domain }};\n}\n";
+    machine.write("/etc/socle/recipes/counted/nginx.conf", locations);
     let instance = |name: &str, recipe: &str, version: &str| {
         format!("[instances.{name}]\nrecipe = \"{recipe}\"\nversion = \"{version}\"\ndomain = \"{name}.example.org\"\n")
     };
@@ -337,11 +334,12 @@ fn every_kind_of_application_comes_back() {
     };
     let before = modes(&machine);
     drop(machine);
-    recipe(&other);
     other.write("/root/key", &key);
     let back = other.socle(&["agent", "recover", "--repository", "/srv/backup", "--key-file", "/root/key"]);
     assert_eq!(back.code, 0, "{} {}", back.stdout, back.stderr);
     assert!(back.stderr.contains("brought back in"), "{}", back.stderr);
+    assert!(other.read("/etc/socle/recipes/counted/recipe.toml") == COUNTED, "its recipe came back too");
+    assert!(!other.root().join("etc/socle/recipes.recovered").exists());
     assert_eq!(modes(&other), before);
     assert_eq!((rows(&other, "seven").trim(), rows(&other, "eight").trim()), ("7", "7"));
     assert_eq!(other.get("page.example.org", "/").1, "<h1>Bonjour</h1>");

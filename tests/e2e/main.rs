@@ -5,6 +5,7 @@
 mod applications;
 mod apt;
 mod backups;
+mod backups_of_writers;
 mod bootstrap;
 mod certificates;
 mod daemon;

@@ -65,7 +65,8 @@ impl Server {
         for (name, repository) in self.agent.repositories(None).unwrap_or_default() {
             let access = self.agent.access(&name, &repository).unwrap();
             for snapshot in self.agent.vault.snapshots(&access).await.unwrap() {
-                let of = backup::instance_of(&snapshot.tags).unwrap();
+                // What was read ahead is none, and goes when nothing is damaged.
+                let Some(of) = backup::instance_of(&snapshot.tags) else { continue };
                 let _ = writeln!(out, "{name}: {of} of {} at {}", snapshot.host, snapshot.at);
             }
         }

@@ -88,7 +88,7 @@ pub fn vault() -> RusticVault {
 
 pub fn order(entries: Vec<Entry>, second: i64) -> Order {
     let at = Timestamp::from_second(1_800_000_000 + second).unwrap();
-    Order { host: "server".into(), tags: vec!["instance=blog".into()], at, entries }
+    Order { host: "server".into(), tags: vec!["instance=blog".into()], at, entries, parent: None, moment: None }
 }
 
 pub fn tree_order(from: &Path, second: i64) -> Order {

@@ -7,6 +7,7 @@
 //! /databases/ENGINE-NAME.sql    dumps, written while they are taken
 //! /rows.json                    how many rows each table of them has
 //! /data, /config                the instance's own directories
+//! /recipes                      the association's own recipes, of the whole server
 //! ```
 
 use std::collections::BTreeMap;
@@ -27,6 +28,9 @@ pub const FORM: u32 = 1;
 pub const MANIFEST: &str = "/manifest.json";
 pub const DOCUMENT: &str = "/document.toml";
 pub const SECRETS: &str = "/secrets";
+pub const RECIPES: &str = "/recipes";
+/// Where the association's own recipes are on a server.
+pub const OWN_RECIPES: &str = "/etc/socle/recipes";
 /// Read after the dumps, whose rows it tells: entries are read in the order of their paths.
 pub const ROWS: &str = "/rows.json";
 /// Directories of an instance that are saved, below its home.
@@ -42,6 +46,17 @@ pub fn tags(instance: &Name) -> Vec<String> {
 pub fn tag(instance: &Name) -> String {
     format!("instance:{instance}")
 }
+
+/// Of what is read ahead of a backup: no snapshot of the instance.
+pub fn unfinished(instance: &Name) -> Vec<String> {
+    vec!["socle".to_owned(), format!("{UNFINISHED}{instance}")]
+}
+
+pub fn is_unfinished(tags: &[String]) -> bool {
+    tags.iter().any(|tag| tag.starts_with(UNFINISHED))
+}
+
+const UNFINISHED: &str = "unfinished:";
 
 /// The instance that a snapshot is of, by its tags.
 pub fn instance_of(tags: &[String]) -> Option<Name> {
@@ -75,17 +90,20 @@ pub fn entries(host: &Host, manifest: &Manifest, document: &str) -> Vec<Entry> {
     let text = serde_json::to_string_pretty(manifest).expect("a manifest is plain data");
     let bytes = |path: &str, text: String| Entry { path: path.into(), from: Source::Bytes(Secret::new(text)) };
     let mut entries = vec![bytes(MANIFEST, text), bytes(DOCUMENT, document.to_owned())];
-    let name = &manifest.instance;
-    let mut tree = |path: String, from: PathBuf| {
-        if from.exists() {
-            entries.push(Entry { path: path.into(), from: Source::Tree { from, except: Vec::new() } });
-        }
-    };
-    tree(SECRETS.to_owned(), host.path(format!("{}/{name}", secret::DIRECTORY)));
-    for directory in DIRECTORIES {
-        tree(format!("/{directory}"), host.path(format!("/srv/socle/{name}/{directory}")));
-    }
+    entries.extend(tree(SECRETS.into(), host.path(format!("{}/{}", secret::DIRECTORY, manifest.instance))));
+    entries.extend(tree(RECIPES.into(), host.path(OWN_RECIPES)));
+    entries.extend(files(host, &manifest.instance));
     entries
+}
+
+/// The instance's own directories.
+pub fn files(host: &Host, name: &Name) -> Vec<Entry> {
+    let own = |directory: &str| tree(format!("/{directory}"), host.path(format!("/srv/socle/{name}/{directory}")));
+    DIRECTORIES.into_iter().filter_map(own).collect()
+}
+
+fn tree(path: String, from: PathBuf) -> Option<Entry> {
+    from.exists().then(|| Entry { path: path.into(), from: Source::Tree { from, except: Vec::new() } })
 }
 
 /// The place of a staged directory beside what it replaces.
@@ -101,6 +119,9 @@ mod tests {
     fn tags_lead_back_to_the_instance() {
         let name: Name = "blog".parse().unwrap();
         assert_eq!(instance_of(&tags(&name)), Some(name));
+        let name: Name = "blog".parse().unwrap();
+        assert_eq!(instance_of(&unfinished(&name)), None, "nobody restores half of it");
+        assert!(is_unfinished(&unfinished(&name)) && !is_unfinished(&tags(&name)));
         assert_eq!(instance_of(&["other".to_owned(), "instance:No".to_owned()]), None);
     }
 }

@@ -11,11 +11,13 @@ pub mod drill;
 mod dumps;
 pub mod keep;
 pub mod key;
+mod point;
 pub mod record;
 pub mod restore;
 mod rows;
 mod run;
 mod standing;
+mod still;
 
 use std::path::{Path, PathBuf};
 
@@ -76,6 +78,8 @@ pub enum BackupError {
     NoRoom { path: PathBuf, needed: u64, free: u64 },
     #[error("what was brought back is not what was saved: {}", .0.join("; "))]
     RowsDiffer(Vec<String>),
+    #[error("the backup was interrupted")]
+    CutOff,
     #[error("the drill was interrupted")]
     Interrupted,
     #[error("{0}")]
@@ -160,6 +164,7 @@ impl BackupError {
                 ("backup.no-room", Some(format!("free disk space: see `df -h {}`", path.display())))
             }
             BackupError::RowsDiffer(_) => ("backup.rows-differ", Some("socle agent backup check --all".into())),
+            BackupError::CutOff => ("backup.interrupted", Some("socle agent backup now".into())),
             BackupError::Interrupted => ("backup.interrupted", Some("socle agent backup drill".into())),
             BackupError::Sweep { .. } => ("backup.sweep", Some("socle agent backup drill --sweep".into())),
             BackupError::DrillsDamaged { path, .. } => (
@@ -245,6 +250,19 @@ pub fn access(root: &Path, location: &str, password: Secret) -> Access {
 /// `backup/<repository>` of the agent's state: its key, its record, its lock.
 fn directory(state: &Path, repository: &Name) -> PathBuf {
     state.join("backup").join(repository.as_str())
+}
+
+/// A terminal's Ctrl-C, or systemd.
+async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 fn make_private(path: &Path) -> Result<(), BackupError> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::content::{self, CONFIG, DIRECTORIES, DOCUMENT, FORM, MANIFEST, Manifest, SECRETS};
+use super::content::{self, CONFIG, DIRECTORIES, DOCUMENT, FORM, MANIFEST, Manifest, OWN_RECIPES, RECIPES, SECRETS};
 use super::{BackupError, access, key};
 use crate::agent::ledger::Ledger;
 use crate::agent::reconcile::{Agent, AgentError};
@@ -109,6 +109,7 @@ impl Agent {
             tracing::info!(%name, location = repository.location, "the key that was brought is kept");
             key::keep(&self.state, name, &password)?;
         }
+        self.bring_recipes(&from.1, &latest.id).await?;
         for (name, snapshot) in newest.iter().filter(|(name, _)| parsed.instances.contains_key(*name)) {
             let manifest = self.manifest(&from.1, snapshot).await?;
             self.own_account(name).await?;
@@ -116,6 +117,31 @@ impl Agent {
             self.stage(&from.1, &snapshot.id, &manifest, name).await?;
         }
         Ok(document)
+    }
+
+    /// The association's own recipes, which the document needs. One that is there already stays: somebody put it there.
+    async fn bring_recipes(&self, access: &Access, snapshot: &SnapshotId) -> Result<(), BackupError> {
+        let own = self.host.path(OWN_RECIPES);
+        // Beside them: whatever is below their own directory is a recipe.
+        let stage = own.with_extension("recovered");
+        let staging = |path: &Path, source| BackupError::Stage { path: path.to_owned(), source };
+        make(&own, 0o755)?;
+        make(&stage, 0o755)?;
+        match self.vault.restore(access, snapshot, Path::new(RECIPES), &stage, &*self.host.progress).await {
+            Ok(_) => {}
+            // Most servers have none.
+            Err(error) if error.code == "vault.no-such-path" => {}
+            Err(error) => return Err(error.into()),
+        }
+        for recipe in std::fs::read_dir(&stage).map_err(|error| staging(&stage, error))? {
+            let from = recipe.map_err(|error| staging(&stage, error))?.path();
+            let to = own.join(from.file_name().unwrap_or_default());
+            if !to.exists() {
+                durable::rename(&from, &to).map_err(BackupError::Record)?;
+                self.host.progress.say(&format!("brought the recipe `{}` back", to.display()));
+            }
+        }
+        std::fs::remove_dir_all(&stage).map_err(|error| staging(&stage, error))
     }
 
     /// The user of an instance, before its files: they are given to it by name.

@@ -6,19 +6,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::content::{self, FORM, Manifest};
+use super::content;
 use super::record::{Check, Failed, Good};
-use super::rows::Counting;
-use super::{BackupError, Record, access, keep, key};
-use crate::agent::ledger::Ledger;
-use crate::agent::reconcile::{Agent, AgentError};
+use super::{BackupError, Record, access, asked_to_end, keep, key};
+use crate::agent::reconcile::Agent;
 use crate::host::PortError;
-use crate::host::vault::{Access, Checked, Depth, Entry, Order, Pruned, Snapshot, Source};
-use crate::model::document::{Document, Engine, InstanceState, Keep, Repository};
+use crate::host::vault::{Access, Checked, Depth, Pruned, Saved, Snapshot};
+use crate::model::Name;
+use crate::model::document::{Document, InstanceState, Keep, Repository};
 use crate::model::report::ErrorReport;
-use crate::model::{Kind, Name, ResourceId};
-use crate::resources::AnyDesired;
-use crate::resources::setup::{self, State};
 
 /// After so many backups all data was read back once.
 const SHARES: u32 = 14;
@@ -37,6 +33,9 @@ pub struct Outcome {
     /// Files that were gone when they were to be read: normal for files in use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vanished: Vec<std::path::PathBuf>,
+    /// How long nothing of it ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub still_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorReport>,
 }
@@ -78,7 +77,14 @@ impl Agent {
         repository: &Repository,
         only: &BTreeSet<Name>,
     ) -> Result<Ran, BackupError> {
-        self.back_up_to(name, repository, only).await.map_err(|error| error.of(name, repository))
+        let done = tokio::select! {
+            done = self.back_up_to(name, repository, only) => done,
+            () = asked_to_end() => Err(BackupError::CutOff),
+        };
+        if let Err(BackupError::CutOff) = &done {
+            self.wake_after_backup().await?;
+        }
+        done.map_err(|error| error.of(name, repository))
     }
 
     async fn back_up_to(
@@ -98,7 +104,9 @@ impl Agent {
         let mut saved = Vec::new();
         for instance in present.map(|(instance, _)| instance).filter(|instance| wanted(instance)) {
             self.host.progress.say(&format!("saving {instance} to {name}"));
-            saved.push((instance.clone(), self.save(&access, &document, instance).await));
+            let newest = record.instances.get(instance).and_then(|saved| saved.good.as_ref());
+            let newest = newest.map(|good| good.snapshot.clone());
+            saved.push((instance.clone(), self.save(&access, &document, (instance, newest)).await));
         }
         let share = Depth::Share { part: record.next_share % SHARES, of: SHARES };
         let checked = self.vault.check(&access, share, &*self.host.progress).await?;
@@ -124,67 +132,6 @@ impl Agent {
         Ok(Ran { repository: name.clone(), new_key, instances, check, forgotten })
     }
 
-    /// One snapshot of one instance, at one point: its release did not change meanwhile.
-    async fn save(
-        &self,
-        access: &Access,
-        document: &Document,
-        name: &Name,
-    ) -> Result<crate::host::vault::Saved, BackupError> {
-        let ledger = Ledger::load(&self.state).map_err(AgentError::from)?;
-        let before = self.settled(name)?;
-        let State::Installed { release } = &before else { return Err(BackupError::Unsettled(name.clone())) };
-        let asked = document.instances.get(name).ok_or_else(|| AgentError::NoSuchInstance(name.clone()))?;
-        let good = ledger.good.get(name).filter(|good| good.release == *release);
-        let manifest = Manifest {
-            form: FORM,
-            server: server(self, document),
-            instance: name.clone(),
-            wanted: good.map_or(asked, |good| &good.instance).clone(),
-            release: release.clone(),
-            at: (self.now)(),
-            databases: self.databases(&ledger, name)?,
-            seen: ledger.seen.clone(),
-        };
-        let text = ledger.accepted.as_ref().map(|accepted| accepted.text.as_str()).unwrap_or_default();
-        let mut entries = content::entries(&self.host, &manifest, text);
-        let mut rows = Counting::default();
-        for (engine, database) in &manifest.databases {
-            let dump = self.host.databases.dump_stream(*engine, database).await?;
-            let dump = rows.count(*engine, database, dump)?;
-            let from = Source::Stream { from: dump.from, whole: dump.whole };
-            entries.push(Entry { path: content::dump_path(*engine, database), from });
-        }
-        entries.extend(rows.entry()?);
-        let order = Order { host: manifest.server.clone(), tags: content::tags(name), at: manifest.at, entries };
-        let saved = self.vault.save(access, order, &*self.host.progress).await?;
-        if self.settled(name)? != before {
-            self.vault.forget(access, std::slice::from_ref(&saved.snapshot.id)).await?;
-            return Err(BackupError::Moved(name.clone()));
-        }
-        Ok(saved)
-    }
-
-    /// How far the instance is set up.
-    fn settled(&self, name: &Name) -> Result<State, BackupError> {
-        let seen = setup::observe::read(&self.host, name.as_str()).map_err(|error| {
-            crate::host::PortError::new("setup.unreadable", error.to_string()).hint("socle agent status")
-        })?;
-        seen.state.ok_or_else(|| BackupError::Unsettled(name.clone()))
-    }
-
-    /// The databases of the instance, as its recipe names them.
-    fn databases(&self, ledger: &Ledger, name: &Name) -> Result<Vec<(Engine, String)>, BackupError> {
-        let wanted = self.checked(ledger)?.wanted;
-        let id = ResourceId::new(Kind::Setup, name.as_str());
-        let setup = wanted.into_iter().find(|wanted| wanted.id == id).map(|wanted| wanted.desired);
-        match setup {
-            Some(AnyDesired::Setup(desired)) => Ok(desired.databases),
-            _ => Err(AgentError::NoSuchInstance(name.clone()).into()),
-        }
-    }
-
-    /// Forgets what no rule keeps, of this server only, each instance for itself.
     /// Lets go what no rule keeps, and gives its room back: packs are marked first, and deleted two days later.
     pub async fn prune_backup(&self, name: &Name, repository: &Repository) -> Result<Tidied, BackupError> {
         let _lock = self.backup_lock(name)?;
@@ -204,6 +151,7 @@ impl Agent {
         Ok(Tidied { repository: name.clone(), forgotten, pruned })
     }
 
+    /// Forgets what no rule keeps, of this server only, each instance for itself; and what a backup read ahead.
     async fn let_go(&self, access: &Access, rules: Keep, server: &str) -> Result<usize, BackupError> {
         let all = self.vault.snapshots(access).await?;
         let mut unneeded = Vec::new();
@@ -217,24 +165,30 @@ impl Agent {
             let times: Vec<Timestamp> = of_it.iter().map(|snapshot| snapshot.at).collect();
             unneeded.extend(keep::unneeded(&times, rules).into_iter().map(|at| of_it[at].id.clone()));
         }
+        let forgotten = unneeded.len();
+        unneeded
+            .extend(all.iter().filter(mine).filter(|one| content::is_unfinished(&one.tags)).map(|one| one.id.clone()));
         if !unneeded.is_empty() {
             self.vault.forget(access, &unneeded).await?;
         }
-        Ok(unneeded.len())
+        Ok(forgotten)
     }
 }
 
 /// Good is what was saved and is in a repository that was found whole after it.
 fn judge(
     instance: Name,
-    saved: Result<crate::host::vault::Saved, BackupError>,
+    saved: Result<(Saved, Option<Duration>), BackupError>,
     checked: &Checked,
     now: Timestamp,
     record: &mut Record,
 ) -> Outcome {
     let known = record.instances.entry(instance.clone()).or_default();
-    let mut outcome = Outcome { instance, good: None, vanished: Vec::new(), error: None };
-    match saved {
+    let mut outcome = Outcome { instance, good: None, vanished: Vec::new(), still_ms: None, error: None };
+    if let Ok((_, Some(still))) = &saved {
+        outcome.still_ms = Some(still.as_millis().try_into().unwrap_or(u64::MAX));
+    }
+    match saved.map(|(saved, _)| saved) {
         Ok(saved) if !checked.affected.contains(&saved.snapshot.id) => {
             let Snapshot { id, at, bytes, files, .. } = saved.snapshot;
             outcome.good = Some(Good { snapshot: id, at, bytes, files });

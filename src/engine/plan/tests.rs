@@ -55,6 +55,7 @@ fn setup_of(release: &str) -> AnyDesired {
         moves: [].into(),
         keep_dumps: BTreeSet::new(),
         units: BTreeSet::new(),
+        stands_still: true,
     })
 }
 

@@ -132,7 +132,21 @@ impl Vault for FakeVault {
     async fn save(&self, access: &Access, order: Order, _: &dyn Progress) -> PortResult<Saved> {
         self.with(access, |_| Ok(()))?;
         let mut nodes = BTreeMap::new();
-        for entry in order.entries {
+        let mut read_all = match order.moment {
+            None => None,
+            Some(moment) => {
+                let given_up = || PortError::new("vault.given-up", "the backup was given up");
+                Some(moment.come().await.ok_or_else(given_up)?)
+            }
+        };
+        let (trees, others): (Vec<_>, Vec<_>) =
+            order.entries.into_iter().partition(|entry| matches!(entry.from, Source::Tree { .. }));
+        let count = trees.len();
+        for (nth, entry) in trees.into_iter().chain(others).enumerate() {
+            if nth == count {
+                // Whoever waited may have gone.
+                let _ = read_all.take().map(|read: tokio::sync::oneshot::Sender<()>| read.send(()));
+            }
             match entry.from {
                 Source::Tree { from, except } => read(&from, &entry.path, &except, &mut nodes)?,
                 Source::Bytes(text) => {

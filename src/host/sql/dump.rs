@@ -87,7 +87,7 @@ impl Drop for Part {
 }
 
 /// A dump into a pipe: the header, then what `run` has its tool write into the file it is given.
-pub(super) fn stream<F, R>(engine: Engine, notes: &Notes, run: R) -> Result<DumpStream, SqlError>
+pub(super) async fn stream<F, R>(engine: Engine, notes: &Notes, run: R) -> Result<DumpStream, SqlError>
 where
     F: Future<Output = Result<(), SqlError>> + Send + 'static,
     R: FnOnce(File) -> F,
@@ -102,7 +102,35 @@ where
         // Whoever read it may have gone; then nobody wants to know.
         let _ = tell.send(ended);
     });
-    Ok(DumpStream { from: from.into(), whole })
+    let from = File::from(OwnedFd::from(from));
+    let begun = tokio::task::spawn_blocking(move || begun(engine, from)).await.expect("reading does not panic");
+    Ok(DumpStream { from: begun.map_err(SqlError::Pipe)?, whole })
+}
+
+/// What the tools write once their transaction sees one moment of the database: MariaDB's before each table,
+/// PostgreSQL's at the very top, which is written last of all but the rows.
+const fn seen_by(engine: Engine) -> &'static [u8] {
+    match engine {
+        Engine::Mariadb => b"\n-- Table structure for",
+        Engine::Postgresql => b"-- PostgreSQL database dump",
+    }
+}
+
+/// Waits for the moment the dump is of; the same bytes, from their beginning. One that has ended was of a moment too.
+fn begun(engine: Engine, mut from: File) -> io::Result<OwnedFd> {
+    let (mut first, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+    let sign = seen_by(engine);
+    loop {
+        let read = from.read(&mut piece)?;
+        first.extend_from_slice(&piece[..read]);
+        if read == 0 || first.windows(sign.len()).any(|bytes| bytes == sign) {
+            break;
+        }
+    }
+    let (again, mut to) = io::pipe()?;
+    // Ends with the dump, or when nobody reads on.
+    std::thread::spawn(move || to.write_all(&first).and_then(|()| io::copy(&mut from, &mut to)));
+    Ok(again.into())
 }
 
 /// A complete dump, opened at its beginning, and its notes.
@@ -225,6 +253,34 @@ mod tests {
         assert!(matches!(open(Engine::Mariadb, &to), Err(SqlError::BadDump { .. })));
         fs::write(&to, "x".repeat(100_000)).unwrap();
         assert!(matches!(open(Engine::Mariadb, &to), Err(SqlError::BadDump { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_stream_answers_when_its_moment_is_fixed() {
+        let (fix, fixed) = std::sync::mpsc::channel::<()>();
+        let write = move |mut to: File| {
+            to.write_all(b"-- a header\n").unwrap();
+            fixed.recv().unwrap();
+            to.write_all(b"\n-- Table structure for table `a`\n").unwrap();
+            to.write_all(&[b'x'; 300_000]).unwrap();
+        };
+        let run = |to| async {
+            tokio::task::spawn_blocking(move || write(to)).await.expect("writing does not panic");
+            Ok(())
+        };
+        let notes = Notes::new();
+        let mut stream = Box::pin(stream(Engine::Mariadb, &notes, run));
+        assert!(futures_util::FutureExt::now_or_never(stream.as_mut()).is_none());
+        fix.send(()).unwrap();
+        let dump = stream.await.unwrap();
+        let reading = move || {
+            let mut text = String::new();
+            File::from(dump.from).read_to_string(&mut text).map(|_| text)
+        };
+        let text = tokio::task::spawn_blocking(reading).await.unwrap().unwrap();
+        assert!(text.starts_with("-- socle dump 1 of mariadb\n-- end of header\n-- a header\n\n-- Table"), "{text}");
+        assert!(text.ends_with("xxx"));
+        assert_eq!(dump.whole.await.unwrap(), Ok(()));
     }
 
     #[test]

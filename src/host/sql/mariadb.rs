@@ -91,11 +91,8 @@ impl Mariadb {
         let act = format!("dump the database `{name}`");
         let notes = self.notes(name, &act).await?;
         let (server, command) = (self.clone(), dump_of(name));
-        dump::stream(
-            ENGINE,
-            &notes,
-            |output| async move { server.run(command.stdout_to(output), &act).await.map(drop) },
-        )
+        let run = |output| async move { server.run(command.stdout_to(output), &act).await.map(drop) };
+        dump::stream(ENGINE, &notes, run).await
     }
 
     /// How many rows each table has.

@@ -95,11 +95,8 @@ impl Postgresql {
         let act = format!("dump the database `{name}`");
         let (command, notes) = self.dump_of(name, &act).await?;
         let server = self.clone();
-        dump::stream(
-            ENGINE,
-            &notes,
-            |output| async move { server.run(command.stdout_to(output), &act).await.map(drop) },
-        )
+        let run = |output| async move { server.run(command.stdout_to(output), &act).await.map(drop) };
+        dump::stream(ENGINE, &notes, run).await
     }
 
     /// How many rows each table has.

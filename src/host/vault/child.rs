@@ -39,6 +39,11 @@ impl Tell {
         let _ = self.line(&Line::Say(text.into()));
     }
 
+    /// A moment of a backup whose writers stand still.
+    pub fn moment(&self, line: &Line) {
+        let _ = self.line(line);
+    }
+
     /// So many bytes more, of all if known.
     pub fn bytes(&self, more: u64, total: Option<u64>) {
         let done = {
@@ -137,8 +142,9 @@ fn act(
     match act {
         Act::Make => answer(&upkeep::make(&store, &password, pace)?),
         Act::Check { depth } => answer(&check(store, &password, pace, depth, tell)?),
-        Act::Save { host, tags, at, entries } => {
-            answer(&save(&repo()?, Wanted { host, tags, at, entries, descriptors, words }, tell)?)
+        Act::Save { host, tags, at, entries, parent, waits } => {
+            let wanted = Wanted { host, tags, at, entries, parent, waits, descriptors, words };
+            answer(&save(&repo()?, wanted, tell)?)
         }
         Act::Snapshots => answer(&upkeep::snapshots(&repo()?, tell)?),
         Act::Restore { snapshot, path, to, owners } => answer(&restore(&repo()?, &snapshot, &path, &to, owners, tell)?),

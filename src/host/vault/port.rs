@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::host::{PortResult, Progress};
 use crate::model::Secret;
@@ -49,6 +50,43 @@ pub struct Order {
     pub at: Timestamp,
     /// In any order; no two overlap.
     pub entries: Vec<Entry>,
+    /// The snapshot it is compared with, instead of the newest of the same host and tags.
+    pub parent: Option<SnapshotId>,
+    pub moment: Option<Moment>,
+}
+
+/// For whoever lets those stand still that write into the trees, while these are read. Entries are read in the order
+/// of their paths; trees behind the first stream do not count.
+pub struct Moment {
+    /// Told when the first byte could be read.
+    ready: oneshot::Sender<()>,
+    /// Waited for then; given up, nothing is saved.
+    go: oneshot::Receiver<()>,
+    /// Told when the trees were read, or nothing of them will be.
+    read: oneshot::Sender<()>,
+}
+
+/// The other side of a [`Moment`].
+pub struct Moments {
+    pub ready: oneshot::Receiver<()>,
+    pub go: oneshot::Sender<()>,
+    pub read: oneshot::Receiver<()>,
+}
+
+impl Moment {
+    pub fn new() -> (Self, Moments) {
+        let (ready, when_ready) = oneshot::channel();
+        let (go, may_go) = oneshot::channel();
+        let (read, when_read) = oneshot::channel();
+        (Self { ready, go: may_go, read }, Moments { ready: when_ready, go, read: when_read })
+    }
+
+    /// Says that everything is ready, and waits. False: it is given up.
+    pub async fn come(self) -> Option<oneshot::Sender<()>> {
+        // Whoever asked may have gone: then nothing is to be waited for either.
+        let _ = self.ready.send(());
+        self.go.await.ok().map(|()| self.read)
+    }
 }
 
 /// One thing of a snapshot, at an absolute path in it.
@@ -154,7 +192,7 @@ pub struct KeyInfo {
 /// `vault.no-repository`, `vault.damaged`, `vault.read-only` (or it only takes), `vault.forbidden` (it refuses our
 /// credentials), `vault.full`, `vault.store`; `vault.source` (what was to be saved could not be read),
 /// `vault.target` and `vault.target-full` (of a restore), `vault.no-snapshot` (or no such path in it),
-/// `vault.key-in-use`, `vault.library`, `vault.child`.
+/// `vault.key-in-use`, `vault.given-up` (by whoever asked), `vault.library`, `vault.child`.
 #[async_trait]
 pub trait Vault: Send + Sync {
     /// Makes the repository if there is none at all; `true` if it did. One that is there is opened.

@@ -11,11 +11,12 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
-use super::wire::{Act, Beside, Line, Request, Word, items};
+use super::wire::{Act, Beside, GO, Line, Request, Word, items};
 use super::{
-    Access, Checked, Depth, KeyInfo, Order, Pruned, Renamed, Restored, SUBCOMMAND, Saved, Snapshot, SnapshotId, Vault,
+    Access, Checked, Depth, KeyInfo, Moment, Order, Pruned, Renamed, Restored, SUBCOMMAND, Saved, Snapshot, SnapshotId,
+    Vault,
 };
 use crate::host::process::{self, Command};
 use crate::host::{PortError, PortResult, Progress, Quiet};
@@ -55,9 +56,11 @@ impl RusticVault {
         drop(beside.descriptors);
         let child =
             Command::new(&self.program).arg(SUBCOMMAND).stdin_from(File::from(OwnedFd::from(theirs))).timeout(LIMIT);
-        let (ended, heard) = tokio::join!(process::run(child), talk(ours, &line[1..], beside.words, progress));
+        let waiting = (beside.words, beside.moment);
+        let (ended, heard) = tokio::join!(process::run(child), talk(ours, &line[1..], waiting, progress));
         let ended = ended.map_err(|error| error.port("vault.child"))?;
         match heard.map_err(lost)? {
+            Some(Line::Ready) => Err(PortError::new("vault.given-up", "the backup was given up")),
             Some(Line::Answer(value)) => serde_json::from_value(value).map_err(|error| {
                 PortError::new("vault.child", "the backup process answered something else").because(error)
             }),
@@ -75,7 +78,7 @@ impl RusticVault {
 async fn talk(
     socket: UnixStream,
     request: &[u8],
-    words: Vec<tokio::sync::oneshot::Receiver<Result<(), String>>>,
+    (words, mut moment): (Vec<tokio::sync::oneshot::Receiver<Result<(), String>>>, Option<Moment>),
     progress: &dyn Progress,
 ) -> io::Result<Option<Line>> {
     socket.set_nonblocking(true)?;
@@ -91,6 +94,7 @@ async fn talk(
         })
         .collect();
     let mut lines = BufReader::new(from).lines();
+    let mut read = None;
     loop {
         tokio::select! {
             // Reading a line is cancel-safe: what was read of it stays in the reader.
@@ -99,16 +103,31 @@ async fn talk(
                 Some(line) => match serde_json::from_str(&line)? {
                     Line::Bytes { done, total } => progress.bytes(done, total),
                     Line::Say(text) => progress.say(&text),
+                    Line::Ready => {
+                        let Some(moment) = moment.take() else { continue };
+                        // The child waits for nothing else meanwhile.
+                        let Some(telling) = moment.come().await else { return Ok(Some(Line::Ready)) };
+                        read = Some(telling);
+                        send(&mut to, &Word { stream: GO, ended: Ok(()) }).await?;
+                    }
+                    Line::Read => {
+                        // Whoever waited may have gone.
+                        let _ = read.take().map(|read| read.send(()));
+                    }
                     last => return Ok(Some(last)),
                 },
             },
-            Some(word) = words.next() => {
-                let mut line = serde_json::to_vec(&word)?;
-                line.push(b'\n');
-                let _ = to.write_all(&line).await;
-            }
+            Some(word) = words.next() => send(&mut to, &word).await?,
         }
     }
+}
+
+async fn send(to: &mut (impl AsyncWrite + Unpin), word: &Word) -> io::Result<()> {
+    let mut line = serde_json::to_vec(word)?;
+    line.push(b'\n');
+    // A child that is gone is known by the end of its lines.
+    let _ = to.write_all(&line).await;
+    Ok(())
 }
 
 fn send_descriptors(socket: &UnixStream, byte: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
@@ -130,9 +149,12 @@ impl Vault for RusticVault {
     }
 
     async fn save(&self, access: &Access, order: Order, progress: &dyn Progress) -> PortResult<Saved> {
-        let Order { host, tags, at, entries } = order;
+        let Order { host, tags, at, entries, parent, moment } = order;
         let (entries, beside) = items(entries);
-        self.converse(&Request::new(access, Act::Save { host, tags, at, entries }), beside, progress).await
+        let beside = Beside { moment, ..beside };
+        let (parent, waits) = (parent.map(|id| id.0), beside.moment.is_some());
+        let act = Act::Save { host, tags, at, entries, parent, waits };
+        self.converse(&Request::new(access, act), beside, progress).await
     }
 
     async fn snapshots(&self, access: &Access) -> PortResult<Vec<Snapshot>> {
@@ -155,7 +177,7 @@ impl Vault for RusticVault {
 
     async fn read(&self, access: &Access, snapshot: &SnapshotId, path: &Path, to: File) -> PortResult<u64> {
         let act = Act::Read { snapshot: snapshot.0.clone(), path: path.to_owned() };
-        let beside = Beside { descriptors: vec![to.into()], words: Vec::new() };
+        let beside = Beside { descriptors: vec![to.into()], ..Beside::default() };
         self.converse(&Request::new(access, act), beside, &Quiet).await
     }
 

@@ -17,7 +17,7 @@ use super::format::{Repo, hex};
 use super::source::{Origin, Root, Tally};
 use super::store::{Faults, Kind};
 use super::upkeep::{Any, refuse_while_in_use};
-use super::wire::{From, Item};
+use super::wire::{From, GO, Item, Line};
 use super::{Saved, Snapshot, SnapshotId};
 
 pub(super) struct Wanted {
@@ -25,16 +25,19 @@ pub(super) struct Wanted {
     pub tags: Vec<String>,
     pub at: Timestamp,
     pub entries: Vec<Item>,
+    pub parent: Option<String>,
+    pub waits: bool,
     pub descriptors: Vec<OwnedFd>,
     pub words: Arc<Words>,
 }
 
 pub(super) fn save(repo: &Repo, wanted: Wanted, tell: &Arc<Tell>) -> Result<Saved, VaultError> {
     refuse_while_in_use(repo, Any::Exclusive)?;
-    let Wanted { host, tags, at, entries, descriptors, words } = wanted;
+    let Wanted { host, tags, at, entries, parent, waits, descriptors, words } = wanted;
     let paths: Vec<PathBuf> = entries.iter().map(|item| item.path.clone()).collect();
     let faults = Arc::new(Faults::default());
-    let origin = Origin::new(roots(entries, descriptors)?, words, faults.clone(), at);
+    let trees = waits.then(|| Arc::new(Trees(tell.clone())));
+    let origin = Origin::new(roots(entries, descriptors)?, words.clone(), faults.clone(), at, trees);
     let counted = origin.tally();
 
     let tags = tags.join(",").parse();
@@ -47,10 +50,16 @@ pub(super) fn save(repo: &Repo, wanted: Wanted, tell: &Arc<Tell>) -> Result<Save
     };
     let mut same = SnapshotGroupCriterion::new();
     (same.hostname, same.tags) = (true, true);
-    let options = BackupOptions::default().no_scan(true).parent_opts(ParentOptions::default().group_by(Some(same)));
+    let parents: Vec<String> = parent.into_iter().collect();
+    let parents = ParentOptions::default().group_by(Some(same)).parents(parents);
+    let options = BackupOptions::default().no_scan(true).parent_opts(parents);
 
     let library = repo.library(faults.clone(), Bars(tell.clone()))?;
     let library = library.to_indexed_ids().map_err(VaultError::library("read the indexes"))?;
+    if waits {
+        tell.moment(&Line::Ready);
+        words.about(GO).map_err(|why| VaultError::Request(std::io::Error::other(why)))?;
+    }
     let archived = library.archive(&options, &origin, snapshot, &paths);
     // Why there is no snapshot comes before what the library made of it.
     let errors = faults.errors();
@@ -62,6 +71,15 @@ pub(super) fn save(repo: &Repo, wanted: Wanted, tell: &Arc<Tell>) -> Result<Save
     let vanished = faults.all_vanished();
     let snapshot = describe(&snapshot);
     Ok(Saved { snapshot, vanished: vanished.iter().map(|path| path.to_string_lossy().into_owned().into()).collect() })
+}
+
+/// Held by whatever still has to read of a tree whose writers stand still. With the last of it they may go on.
+pub(super) struct Trees(Arc<Tell>);
+
+impl Drop for Trees {
+    fn drop(&mut self) {
+        self.0.moment(&Line::Read);
+    }
 }
 
 /// Every file that was read is in the snapshot: the library leaves out what it fails at.

@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat, StatxAttributes, StatxFlags, opena
 
 use super::child::Words;
 use super::node;
+use super::save::Trees;
 use super::store::Faults;
 
 /// What is read from a file at once: the library itself asks for 4 KiB.
@@ -58,6 +59,7 @@ pub(super) struct Origin {
     /// Taken by the one walk there is.
     roots: Mutex<Vec<Root>>,
     shared: Arc<Shared>,
+    trees: Mutex<Option<Arc<Trees>>>,
 }
 
 pub(super) struct Shared {
@@ -69,11 +71,18 @@ pub(super) struct Shared {
 }
 
 impl Origin {
-    pub fn new(mut roots: Vec<Root>, words: Arc<Words>, faults: Arc<Faults>, at: Timestamp) -> Self {
+    /// `trees`: let go of when all trees were read that stand before the first stream.
+    pub fn new(
+        mut roots: Vec<Root>,
+        words: Arc<Words>,
+        faults: Arc<Faults>,
+        at: Timestamp,
+        trees: Option<Arc<Trees>>,
+    ) -> Self {
         // By component, as the library compares with an earlier snapshot; the walk takes them from the end.
         roots.sort_by(|one, other| other.at().cmp(one.at()));
         let shared = Shared { words, faults, tally: Tally::default(), at, names: node::Names::default() };
-        Self { roots: Mutex::new(roots), shared: Arc::new(shared) }
+        Self { roots: Mutex::new(roots), shared: Arc::new(shared), trees: Mutex::new(trees) }
     }
 
     pub fn tally(&self) -> Tally {
@@ -91,7 +100,8 @@ impl ReadSource for Origin {
 
     fn entries(&self) -> Walk {
         let roots = std::mem::take(&mut *self.roots.lock().unwrap_or_else(PoisonError::into_inner));
-        Walk { roots, stack: Vec::new(), shared: self.shared.clone() }
+        let trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Walk { roots, stack: Vec::new(), shared: self.shared.clone(), trees }
     }
 }
 
@@ -110,6 +120,7 @@ pub(super) struct Walk {
     roots: Vec<Root>,
     stack: Vec<Directory>,
     shared: Arc<Shared>,
+    trees: Option<Arc<Trees>>,
 }
 
 type Met = ReadSourceEntry<Opening>;
@@ -131,7 +142,7 @@ impl Iterator for Walk {
                         continue;
                     }
                 },
-                None => match self.roots.pop()? {
+                None => match self.next_root()? {
                     Root::Tree { at, from, except } => self.begin(at, from, except),
                     Root::Bytes { at, bytes } => {
                         let size = bytes.len() as u64;
@@ -156,6 +167,14 @@ impl Iterator for Walk {
 }
 
 impl Walk {
+    fn next_root(&mut self) -> Option<Root> {
+        let root = self.roots.pop();
+        if matches!(root, None | Some(Root::Stream { .. })) {
+            self.trees = None;
+        }
+        root
+    }
+
     /// A file of ours, 0600 and root's.
     fn alone(&self, at: PathBuf, size: u64, open: Opening) -> Option<Met> {
         let node = node::alone(at.file_name()?, size, self.shared.at);
@@ -210,6 +229,7 @@ impl Walk {
                 stat: Box::new(stat),
                 path: from,
                 shared: self.shared.clone(),
+                trees: self.trees.clone(),
             }),
             NodeType::Dir => {
                 match enter(parent, name, first) {
@@ -260,9 +280,21 @@ fn enter(parent: &OwnedFd, name: &OsStr, first: bool) -> io::Result<Option<(Owne
 
 /// What a file's content comes from.
 pub(super) enum Opening {
-    File { parent: Arc<OwnedFd>, name: OsString, stat: Box<Stat>, path: PathBuf, shared: Arc<Shared> },
+    File {
+        parent: Arc<OwnedFd>,
+        name: OsString,
+        stat: Box<Stat>,
+        path: PathBuf,
+        shared: Arc<Shared>,
+        trees: Option<Arc<Trees>>,
+    },
     Bytes(Vec<u8>),
-    Stream { from: OwnedFd, number: usize, path: PathBuf, shared: Arc<Shared> },
+    Stream {
+        from: OwnedFd,
+        number: usize,
+        path: PathBuf,
+        shared: Arc<Shared>,
+    },
 }
 
 impl ReadSourceOpen for Opening {
@@ -274,10 +306,10 @@ impl ReadSourceOpen for Opening {
             Opening::Stream { from, number, path, shared } => {
                 Ok(Reading::Stream { from: BufReader::with_capacity(BUFFER, File::from(from)), number, path, shared })
             }
-            Opening::File { parent, name, stat, path, shared } => match open_file(&parent, &name, &stat) {
+            Opening::File { parent, name, stat, path, shared, trees } => match open_file(&parent, &name, &stat) {
                 Ok(file) => {
                     let buffer = usize::try_from(stat.st_size).unwrap_or(BUFFER).clamp(1 << 10, BUFFER);
-                    Ok(Reading::File { from: BufReader::with_capacity(buffer, file), path, shared })
+                    Ok(Reading::File { from: BufReader::with_capacity(buffer, file), path, shared, _trees: trees })
                 }
                 Err(error) => {
                     match error.kind() {
@@ -317,7 +349,7 @@ const fn libc_type() -> u32 {
 }
 
 pub(super) enum Reading {
-    File { from: BufReader<File>, path: PathBuf, shared: Arc<Shared> },
+    File { from: BufReader<File>, path: PathBuf, shared: Arc<Shared>, _trees: Option<Arc<Trees>> },
     Bytes(Cursor<Vec<u8>>),
     Stream { from: BufReader<File>, number: usize, path: PathBuf, shared: Arc<Shared> },
 }
@@ -326,7 +358,9 @@ impl Read for Reading {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Reading::Bytes(from) => from.read(buffer),
-            Reading::File { from, path, shared } => from.read(buffer).inspect_err(|error| record(shared, path, error)),
+            Reading::File { from, path, shared, .. } => {
+                from.read(buffer).inspect_err(|error| record(shared, path, error))
+            }
             Reading::Stream { from, number, path, shared } => match from.read(buffer) {
                 // The end of the bytes is not the end of the program: only one that ended well wrote them all.
                 Ok(0) if !buffer.is_empty() => shared.words.about(*number).map(|()| 0).map_err(|why| {

@@ -35,6 +35,9 @@ pub(super) enum Act {
         tags: Vec<String>,
         at: Timestamp,
         entries: Vec<Item>,
+        parent: Option<String>,
+        /// Say when it could begin, and wait for the word about [`GO`].
+        waits: bool,
     },
     Snapshots,
     Restore {
@@ -88,11 +91,21 @@ pub(super) struct Word {
     pub ended: Result<(), String>,
 }
 
+/// The word for it is no stream's.
+pub(super) const GO: usize = usize::MAX;
+
 /// Lines of the child; the last is an answer or a failure.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Line {
-    Bytes { done: u64, total: Option<u64> },
+    Bytes {
+        done: u64,
+        total: Option<u64>,
+    },
     Say(String),
+    /// Nothing was read yet.
+    Ready,
+    /// All trees were read whose writers stand still.
+    Read,
     Answer(serde_json::Value),
     Failed(Failure),
 }
@@ -102,6 +115,7 @@ pub(super) enum Line {
 pub(super) struct Beside {
     pub descriptors: Vec<std::os::fd::OwnedFd>,
     pub words: Vec<tokio::sync::oneshot::Receiver<Result<(), String>>>,
+    pub moment: Option<super::Moment>,
 }
 
 impl Request {

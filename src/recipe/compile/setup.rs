@@ -36,6 +36,7 @@ impl Build<'_> {
             moves,
             keep_dumps,
             units,
+            stands_still: self.recipe.backup.stop,
         };
         let kinds = [Kind::Package, Kind::Account, Kind::Directory, Kind::File, Kind::Database];
         let mut needs = self.wanted(&kinds);

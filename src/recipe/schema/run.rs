@@ -126,6 +126,21 @@ pub struct Timer {
     pub sandbox: Exceptions,
 }
 
+/// What a backup may count on.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backup {
+    /// Everything of the instance stands still while its files are read. Only what never writes a file and a row (or
+    /// two files) that belong together may do without.
+    pub stop: bool,
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Self { stop: true }
+    }
+}
+
 /// What it may do beyond the default sandbox, which reaches local sockets only and writes nothing
 /// but the instance's data. Any exception needs its `why`.
 #[derive(Debug, Clone, Deserialize)]

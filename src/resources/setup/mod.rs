@@ -58,6 +58,8 @@ pub struct Desired {
     /// Everything that runs for the instance, by unit name: none of it may run while a backup's data takes the
     /// place of what is there.
     pub units: BTreeSet<String>,
+    /// Nor may it while a backup reads the files.
+    pub stands_still: bool,
 }
 
 /// Who data believes to belong to: names that an application may have written into it.

@@ -19,6 +19,7 @@ fn desired(release: &str) -> Desired {
         moves: [].into(),
         keep_dumps: BTreeSet::new(),
         units: BTreeSet::new(),
+        stands_still: true,
     }
 }
 

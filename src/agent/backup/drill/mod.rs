@@ -24,7 +24,7 @@ pub use record::{Drill, Drills};
 use super::content::{Manifest, ROWS};
 use super::restore::RestorePlan;
 use super::rows::{self, AllRows};
-use super::{BackupError, Record};
+use super::{BackupError, Record, asked_to_end};
 use crate::agent::ledger::Ledger;
 use crate::agent::reconcile::{Agent, AgentError};
 use crate::agent::secrets;
@@ -275,19 +275,6 @@ impl Agent {
             self.host.units.start(unit).await?;
         }
         Ok(())
-    }
-}
-
-/// By the terminal, or by systemd.
-async fn asked_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use crate::host::Quiet;
-use crate::host::vault::{Access, Depth, Entry, Location, Order, Pace, Saved, Source, Vault};
+use crate::host::vault::{Access, Depth, Entry, Location, Moment, Order, Pace, Saved, Source, Vault};
 use crate::host::{PortError, PortResult};
 use crate::model::Secret;
 
@@ -16,7 +16,14 @@ fn access(location: &Path, key: &str) -> Access {
 
 fn order(entries: Vec<Entry>) -> Order {
     let at = "2026-01-02T03:04:05Z".parse().expect("this is a moment");
-    Order { host: "ks1".into(), tags: vec!["socle".into(), "instance:blog".into()], at, entries }
+    Order {
+        host: "ks1".into(),
+        tags: vec!["socle".into(), "instance:blog".into()],
+        at,
+        entries,
+        parent: None,
+        moment: None,
+    }
 }
 
 fn tree(from: &Path) -> Entry {
@@ -120,6 +127,28 @@ pub async fn vault(vault: &dyn Vault, location: &Path, scratch: &Path) {
     vault.prune(&home, std::time::Duration::ZERO, &Quiet).await.unwrap();
     assert_eq!(code(content(vault, &home, &first, "/manifest.json").await), "vault.no-snapshot");
     assert_eq!(content(vault, &home, &second, "/manifest.json").await.unwrap(), "{}");
+
+    // Nothing is read before the word, and what stands still is read when it is said so.
+    let (moment, moments) = Moment::new();
+    let entries = vec![tree(&from), stream("the posts", Ok(())), note()];
+    let waits = Order { moment: Some(moment), parent: Some(second.snapshot.id.clone()), ..order(entries) };
+    let still = async {
+        moments.ready.await.unwrap();
+        put(&from.join("nothing"), "late");
+        moments.go.send(()).unwrap();
+        moments.read.await.unwrap();
+        put(&from.join("nothing"), "too late");
+    };
+    let (saved, ()) = tokio::join!(vault.save(&home, waits, &Quiet), still);
+    let saved = saved.unwrap();
+    assert_eq!(content(vault, &home, &saved, "/data/nothing").await.unwrap(), "late");
+    let (moment, moments) = Moment::new();
+    let (failed, ()) =
+        tokio::join!(vault.save(&home, Order { moment: Some(moment), ..order(vec![tree(&from)]) }, &Quiet), async {
+            drop(moments)
+        });
+    assert_eq!(code(failed), "vault.given-up");
+    vault.forget(&home, std::slice::from_ref(&saved.snapshot.id)).await.unwrap();
 
     let added = vault.add_key(&home, &Secret::new("ijkl-mnop"), "admin").await.unwrap();
     let other = access(location, "ijkl-mnop");
