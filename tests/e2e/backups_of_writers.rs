@@ -32,7 +32,7 @@ client.stdin.close()
 client.wait()
 if os.path.exists(f"{sys.argv[2]}/../slow"):
     with open(f"{sys.argv[2]}/../ballast", "wb") as file:
-        for _ in range(400):
+        for _ in range(100):
             file.write(os.urandom(1 << 20))
 "#;
 
@@ -126,7 +126,7 @@ fn agree(machine: &Machine, what: &str) {
 }
 
 fn inactive(machine: &Machine) {
-    wait_for("the backup stops the writer", Duration::from_secs(60), || {
+    wait_for("the backup stops the writer", Duration::from_secs(240), || {
         let state = machine.run(&["systemctl", "is-active", WRITER]).stdout;
         (state.trim() == "inactive").then_some(())
     });
