@@ -1,8 +1,8 @@
 //! Does the steps of a plan, one outcome each. Decides nothing: a step whose needs did not all succeed is
 //! blocked, everything else is tried.
 //!
-//! Steps are begun in the order of the plan. What goes on beside the others is waited for by the steps that need it,
-//! and by the end.
+//! Steps are begun in the order of the plan, but what goes on beside the others as soon as what it needs is done. The
+//! steps that need it wait for it, and so does the end.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -42,13 +42,7 @@ pub async fn execute(
     events: &dyn Events,
 ) -> Result<BTreeMap<StepId, Outcome>, DurableError> {
     let mut run = Run { plan, journal, events, outcomes: BTreeMap::new(), beside: FuturesUnordered::new() };
-    let mut kept = Ok(());
-    for step in &plan.steps {
-        kept = run.step(step, hands).await;
-        if kept.is_err() {
-            break;
-        }
-    }
+    let mut kept = run.all(hands).await;
     while let Some((step, outcome)) = run.beside.next().await {
         kept = kept.and(run.finish(step, outcome));
     }
@@ -64,6 +58,23 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    async fn all(&mut self, hands: &'a impl Hands) -> Result<(), DurableError> {
+        let mut ahead = self.plan.steps.iter().filter(|step| step.beside).peekable();
+        for step in &self.plan.steps {
+            while let Some(early) = ahead.next_if(|early| early.id <= step.id || self.could_begin(early)) {
+                self.step(early, hands).await?;
+            }
+            if !step.beside {
+                self.step(step, hands).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn could_begin(&self, step: &Step) -> bool {
+        self.beside.len() < BESIDE && step.needs.iter().all(|need| self.outcomes.contains_key(need))
+    }
+
     /// Does the step, or begins it if it goes on beside the others.
     async fn step(&mut self, step: &'a Step, hands: &'a impl Hands) -> Result<(), DurableError> {
         while self.goes_on_for(step) || (step.beside && self.beside.len() >= BESIDE) {
@@ -246,6 +257,26 @@ mod tests {
         let at = |what: &str| story.iter().position(|said| said == what).unwrap();
         assert!(at("other begins") < at("fetch ends"), "{story:?}");
         assert!(at("fetch ends") < at("switch begins"), "{story:?}");
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_beside_is_begun_as_soon_as_it_can_be() {
+        let hands = Script::default();
+        let plan = steps(&[
+            ("account", false, &[]),
+            ("file", false, &[]),
+            ("fetch", true, &[0]),
+            ("switch", false, &[0, 1, 2]),
+        ]);
+        let (outcomes, _) = executed(&plan, &hands).await;
+        assert!(outcomes.len() == 4 && outcomes.values().all(|outcome| *outcome == Outcome::Done), "{outcomes:?}");
+        let begun: Vec<_> = hands.story().into_iter().filter(|said| said.ends_with("begins")).collect();
+        assert_eq!(begun[0], "account begins");
+        assert!(begun[1..3].contains(&"fetch begins".to_owned()) && begun[3] == "switch begins", "{begun:?}");
+        let story = hands.story();
+        assert!(
+            story.iter().position(|said| said == "fetch begins") < story.iter().position(|said| said == "file ends")
+        );
     }
 
     #[tokio::test]
