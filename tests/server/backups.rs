@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use socle::agent::Ledger;
-use socle::agent::backup::{self, BackupError, key};
+use socle::agent::backup::{self, BackupError, Brought, key};
 use socle::engine::Silent;
 use socle::host::vault::Depth;
 use socle::model::Name;
@@ -128,7 +128,7 @@ impl Server {
 
     pub(super) async fn recover(&self, location: &str) -> String {
         let key = self.key.lock().unwrap().clone().expect("a backup was made before");
-        match self.agent.stage_recovery(location, key).await {
+        match self.agent.stage_recovery(&location.parse().unwrap(), key, &Brought::default()).await {
             Ok(text) => {
                 let report = self.agent.apply("document.toml", &text, &Silent).await;
                 if report.as_ref().is_ok_and(|report| report.converged) {

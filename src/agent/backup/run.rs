@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::content::{self, FORM, Manifest};
 use super::record::{Check, Failed, Good};
 use super::rows::Counting;
-use super::{BackupError, Record, access, keep, key};
+use super::{BackupError, Brought, Record, keep, key};
 use crate::agent::ledger::Ledger;
 use crate::agent::reconcile::{Agent, AgentError};
 use crate::host::PortError;
@@ -90,7 +90,7 @@ impl Agent {
         let _lock = self.backup_lock(name)?;
         let document = self.document()?;
         let (key, new_key) = key::read_or_make(&self.state, name, self.random)?;
-        let access = access(&self.host.root, &repository.location, key);
+        let access = self.access_with(name, repository, key, None)?;
         self.vault.make(&access).await?;
         let mut record = Record::load(&self.state, name)?;
         let wanted = |instance: &Name| only.is_empty() || only.contains(instance);
@@ -110,11 +110,12 @@ impl Agent {
         record.check = Some(check.clone());
         record.store(&self.state, name)?;
         // Of a damaged repository nothing is taken away.
-        let forgotten = match check.damage.is_empty() {
+        let may_remove = check.damage.is_empty() && !repository.append_only;
+        let forgotten = match may_remove {
             true => self.let_go(&access, repository.keep, &server(self, &document)).await?,
             false => 0,
         };
-        if check.damage.is_empty()
+        if may_remove
             && record.pruned_at.is_none_or(|at| now.as_second() - at.as_second() >= PRUNE_EVERY_S)
         {
             self.vault.prune(&access, PRUNE_KEEPS, &*self.host.progress).await?;
@@ -159,7 +160,10 @@ impl Agent {
         let order = Order { host: manifest.server.clone(), tags: content::tags(name), at: manifest.at, entries };
         let saved = self.vault.save(access, order, &*self.host.progress).await?;
         if self.settled(name)? != before {
-            self.vault.forget(access, std::slice::from_ref(&saved.snapshot.id)).await?;
+            // Where nothing is taken out it stays, and is not what counts: the next one is newer.
+            if !access.append_only {
+                self.vault.forget(access, std::slice::from_ref(&saved.snapshot.id)).await?;
+            }
             return Err(BackupError::Moved(name.clone()));
         }
         Ok(saved)
@@ -184,12 +188,20 @@ impl Agent {
         }
     }
 
-    /// Forgets what no rule keeps, of this server only, each instance for itself.
     /// Lets go what no rule keeps, and gives its room back: packs are marked first, and deleted two days later.
-    pub async fn prune_backup(&self, name: &Name, repository: &Repository) -> Result<Tidied, BackupError> {
+    /// Where this server deletes nothing, only with what was brought by somebody who may.
+    pub async fn prune_backup(
+        &self,
+        name: &Name,
+        repository: &Repository,
+        brought: Option<&Brought>,
+    ) -> Result<Tidied, BackupError> {
+        if repository.append_only && brought.is_none() {
+            return Err(BackupError::AppendOnly(name.clone()));
+        }
         let _lock = self.backup_lock(name)?;
         let of = |error: PortError| BackupError::from(error).of(name, repository);
-        let access = self.access(name, repository)?;
+        let access = Access { append_only: false, ..self.access_by(name, repository, brought)? };
         let mut record = Record::load(&self.state, name)?;
         let checked = self.vault.check(&access, Depth::Structure, &*self.host.progress).await.map_err(of)?;
         if !checked.damage.is_empty() {
@@ -204,6 +216,7 @@ impl Agent {
         Ok(Tidied { repository: name.clone(), forgotten, pruned })
     }
 
+    /// Forgets what no rule keeps, of this server only, each instance for itself.
     async fn let_go(&self, access: &Access, rules: Keep, server: &str) -> Result<usize, BackupError> {
         let all = self.vault.snapshots(access).await?;
         let mut unneeded = Vec::new();

@@ -85,10 +85,8 @@ mod tests {
         let name: Name = "home".parse().unwrap();
         let blog: Name = "blog".parse().unwrap();
         let repository = Repository {
-            location: "/srv/backup".into(),
-            on_calendar: "daily".into(),
             max_age_hours: 26,
-            keep: Default::default(),
+            ..Repository::at("/srv/backup".parse().unwrap())
         };
         let now = at("2026-11-23T12:00:00Z");
         let saved = |good: Option<&str>, failed: bool| Record {
