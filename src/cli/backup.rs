@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::agent::{ask, told};
 use super::backup_drill::DrillArgs;
 use super::backup_key::KeyCommand;
+use super::backup_remote::{Brings, bring, prune, ssh_key};
 use super::progress::Terminal;
-use super::backup_remote::{bring, prune, ssh_key};
 use super::{Exit, backup_drill, backup_key, print, restore_beside};
 use crate::agent::backup::{self, BackupError, Ran, restore::RestorePlan};
 use crate::agent::door::Request;
@@ -69,6 +69,12 @@ pub enum BackupCommand {
         /// A file with the credentials of somebody who may delete, for a repository that is `append_only`
         #[arg(long, value_name = "FILE", requires = "repository")]
         credentials: Option<PathBuf>,
+        /// Of the server whose document this is, from another machine; with its recovery key
+        #[arg(long, value_name = "FILE", requires = "repository", requires = "key_file")]
+        document: Option<PathBuf>,
+        /// A file with the recovery key of that server, which nobody else may read
+        #[arg(long, value_name = "FILE", requires = "document")]
+        key_file: Option<PathBuf>,
     },
     /// Show the SSH key that lets this server in where its backups go over SFTP
     SshKey,
@@ -133,8 +139,9 @@ pub async fn run(agent: &Agent, command: BackupCommand, terminal: &Arc<Terminal>
             show(agent, &instance, repository.as_ref(), at.as_deref(), json).await
         }
         BackupCommand::Drill(args) => backup_drill::run(agent, args, terminal, json).await,
-        BackupCommand::Prune { repository, credentials } => {
-            prune(agent, repository.as_ref(), credentials.as_deref(), terminal, json).await
+        BackupCommand::Prune { repository, credentials, document, key_file } => {
+            let brought = Brings { credentials, elsewhere: document.zip(key_file) };
+            prune(agent, repository.as_ref(), brought, terminal, json).await
         }
         BackupCommand::SshKey => ssh_key(agent, json),
         BackupCommand::Key { repository, act } => backup_key::run(agent, repository.as_ref(), act, json).await,

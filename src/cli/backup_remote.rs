@@ -1,31 +1,48 @@
 //! `socle agent backup prune` and `ssh-key`, and the credentials that a person brings.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::backup::Failure;
 use super::progress::Terminal;
 use super::{Exit, print};
 use crate::agent::backup::{Brought, Tidied};
-use crate::agent::reconcile::Agent;
-use crate::model::Name;
+use crate::agent::reconcile::{Agent, AgentError};
+use crate::model::{Name, Secret};
+
+/// What a person brings to prune.
+pub(super) struct Brings {
+    pub credentials: Option<PathBuf>,
+    /// The document of another server, and its recovery key.
+    pub elsewhere: Option<(PathBuf, PathBuf)>,
+}
 
 pub(super) async fn prune(
     agent: &Agent,
     repository: Option<&Name>,
-    credentials: Option<&Path>,
+    brings: Brings,
     terminal: &Arc<Terminal>,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let brought = bring(credentials)?;
+    let brought = bring(brings.credentials.as_deref())?;
     let mut all = Vec::new();
-    for (name, known) in agent.repositories(repository)? {
-        // Of those that were not named, one that only takes is somebody else's to prune.
-        if repository.is_none() && known.append_only {
-            print::tell!("{name}: nothing is deleted by this server");
-            continue;
+    if let (Some((document, key)), Some(name)) = (brings.elsewhere, repository) {
+        let (file, text) = super::agent::read(&document).map_err(anyhow::Error::from)?;
+        let document = match crate::model::document::parse(&file, &text) {
+            Ok(document) => document,
+            Err(problems) => return Ok(super::agent::failed(AgentError::Refused(problems), json)?),
+        };
+        let (_, key) = super::agent::read(&key).map_err(anyhow::Error::from)?;
+        all.push(agent.prune_for(&document, name, Secret::new(key.trim()), brought.as_ref()).await?);
+    } else {
+        for (name, known) in agent.repositories(repository)? {
+            // Of those that were not named, one that only takes is somebody else's to prune.
+            if repository.is_none() && known.append_only {
+                print::tell!("{name}: nothing is deleted by this server");
+                continue;
+            }
+            all.push(agent.prune_backup(&name, &known, brought.as_ref()).await?);
         }
-        all.push(agent.prune_backup(&name, &known, brought.as_ref()).await?);
     }
     terminal.finish();
     if json {

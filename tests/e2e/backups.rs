@@ -287,15 +287,16 @@ path = "/"
 contains = "counted at {domain}"
 "#;
 
+fn counted(machine: &Machine) {
+    machine.write("/etc/socle/recipes/counted/recipe.toml", COUNTED);
+    let locations = "location = / {\n    return 200 {{ \"counted at \" ~ domain }};\n}\n";
+    machine.write("/etc/socle/recipes/counted/nginx.conf", locations);
+}
+
 #[test]
 fn every_kind_of_application_comes_back() {
     let machine = Machine::new("web-trixie");
-    let recipe = |machine: &Machine| {
-        machine.write("/etc/socle/recipes/counted/recipe.toml", COUNTED);
-        let locations = "location = / {\n    return 200 {{ \"counted at \" ~ domain }};\n}\n";
-        machine.write("/etc/socle/recipes/counted/nginx.conf", locations);
-    };
-    recipe(&machine);
+    counted(&machine);
     let instance = |name: &str, recipe: &str, version: &str| {
         format!("[instances.{name}]\nrecipe = \"{recipe}\"\nversion = \"{version}\"\ndomain = \"{name}.example.org\"\n")
     };
@@ -337,7 +338,7 @@ fn every_kind_of_application_comes_back() {
     };
     let before = modes(&machine);
     drop(machine);
-    recipe(&other);
+    counted(&other);
     other.write("/root/key", &key);
     let back = other.socle(&["agent", "recover", "--repository", "/srv/backup", "--key-file", "/root/key"]);
     assert_eq!(back.code, 0, "{} {}", back.stdout, back.stderr);
@@ -351,10 +352,11 @@ fn every_kind_of_application_comes_back() {
     }
 }
 
-/// A page, and its backups with a friend who has OpenSSH.
+/// A page and a database, and their backups with a friend who has OpenSSH.
 fn page(keeper: &Machine, host_key: &str) -> String {
     format!(
         "schema = 1\n[instances.page]\nrecipe = \"static\"\nversion = \"1\"\ndomain = \"page.example.org\"\n\
+         [instances.seven]\nrecipe = \"counted\"\nversion = \"1\"\ndomain = \"seven.example.org\"\n\
          [repositories.friend]\nlocation = \"sftp://ks1@{}/socle\"\nhost_keys = [\"{host_key}\"]\n",
         keeper.address()
     )
@@ -379,6 +381,7 @@ fn a_lost_server_comes_back_from_a_friend_over_sftp() {
     let location = format!("sftp://ks1@{}/socle", keeper.address());
 
     let machine = Machine::new("web-trixie");
+    counted(&machine);
     machine.write("/root/page.toml", &page(&keeper, host_key.trim()));
     machine.socle(&["agent", "apply", "/root/page.toml"]).expect(0);
     machine.write("/srv/socle/page/data/public/index.html", "<h1>Bonjour</h1>");
@@ -396,7 +399,7 @@ fn a_lost_server_comes_back_from_a_friend_over_sftp() {
         assert!(!journal.contains("PRIVATE KEY"), "{journal}");
     }
     assert!(keeper.root().join("home/ks1/socle/config").exists());
-    assert_eq!(machine.socle(&["agent", "backup", "list", "--json"]).json().as_array().unwrap().len(), 1);
+    assert_eq!(machine.socle(&["agent", "backup", "list", "--json"]).json().as_array().unwrap().len(), 2);
     let key = machine.socle(&["agent", "backup", "key"]).expect(0);
 
     // Somebody else in the friend's place.
@@ -408,6 +411,7 @@ fn a_lost_server_comes_back_from_a_friend_over_sftp() {
     drop(machine);
 
     let blank = Machine::new("web-trixie");
+    counted(&blank);
     let_in(&keeper, &blank);
     blank.write("/root/key", &key);
     let recover = ["agent", "recover", "--repository", &location, "--key-file", "/root/key"];
@@ -418,7 +422,10 @@ fn a_lost_server_comes_back_from_a_friend_over_sftp() {
     let back = blank.socle(&[&recover[..], &["--credentials", "/root/credentials.toml"]].concat());
     assert_eq!(back.code, 0, "{} {}", back.stdout, back.stderr);
     assert_eq!(blank.get("page.example.org", "/").1, "<h1>Bonjour</h1>");
+    let count =
+        ["runuser", "-u", "postgres", "--", "psql", "-XAtd", "seven", "-c", "select count(*) from \"Odd name\""];
+    assert_eq!(blank.run(&count).expect(0).trim(), "7");
     // It is that server now.
     blank.run(&["systemctl", "start", "socle-backup-remote@friend.service"]).expect(0);
-    assert_eq!(blank.socle(&["agent", "backup", "list", "--json"]).json().as_array().unwrap().len(), 2);
+    assert_eq!(blank.socle(&["agent", "backup", "list", "--json"]).json().as_array().unwrap().len(), 4);
 }

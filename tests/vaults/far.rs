@@ -4,11 +4,13 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
+use s3s::{S3, S3Request, S3Response, S3Result, dto};
 use socle::host::vault::{Access, Location, SshKey};
 use socle::model::Secret;
 
@@ -144,11 +146,76 @@ pub const BUCKET: &str = "association";
 pub const S3_KEY: &str = "AKIDEXAMPLE";
 pub const S3_SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
+/// `s3s-fs`, which takes the empty delimiter that restic sends for one that divides everything, and is asked too much
+/// now and then.
+struct Storage {
+    files: s3s_fs::FileSystem,
+    /// So many writes are put off.
+    busy: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl S3 for Storage {
+    async fn get_bucket_location(
+        &self,
+        request: S3Request<dto::GetBucketLocationInput>,
+    ) -> S3Result<S3Response<dto::GetBucketLocationOutput>> {
+        self.files.get_bucket_location(request).await
+    }
+
+    async fn head_bucket(
+        &self,
+        request: S3Request<dto::HeadBucketInput>,
+    ) -> S3Result<S3Response<dto::HeadBucketOutput>> {
+        self.files.head_bucket(request).await
+    }
+
+    async fn list_objects_v2(
+        &self,
+        mut request: S3Request<dto::ListObjectsV2Input>,
+    ) -> S3Result<S3Response<dto::ListObjectsV2Output>> {
+        request.input.delimiter = request.input.delimiter.filter(|delimiter| !delimiter.is_empty());
+        self.files.list_objects_v2(request).await
+    }
+
+    async fn head_object(
+        &self,
+        request: S3Request<dto::HeadObjectInput>,
+    ) -> S3Result<S3Response<dto::HeadObjectOutput>> {
+        self.files.head_object(request).await
+    }
+
+    async fn get_object(&self, request: S3Request<dto::GetObjectInput>) -> S3Result<S3Response<dto::GetObjectOutput>> {
+        self.files.get_object(request).await
+    }
+
+    async fn put_object(&self, request: S3Request<dto::PutObjectInput>) -> S3Result<S3Response<dto::PutObjectOutput>> {
+        let busy = self.busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if busy.is_ok() {
+            return Err(s3s::s3_error!(SlowDown));
+        }
+        self.files.put_object(request).await
+    }
+
+    async fn delete_object(
+        &self,
+        request: S3Request<dto::DeleteObjectInput>,
+    ) -> S3Result<S3Response<dto::DeleteObjectOutput>> {
+        self.files.delete_object(request).await
+    }
+}
+
 /// S3 below `s3/` of the bench, with one bucket, which looks at signatures. Ends with the test's runtime.
 pub async fn s3(bench: &Bench) -> u16 {
+    busy_s3(bench, 0).await
+}
+
+/// The same; so many of the first writes are put off.
+pub async fn busy_s3(bench: &Bench, busy: usize) -> u16 {
     let root = bench.path("s3");
     std::fs::create_dir_all(root.join(BUCKET)).unwrap();
-    let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(&root).unwrap());
+    let files = s3s_fs::FileSystem::new(&root).unwrap();
+    let mut builder = S3ServiceBuilder::new(Storage { files, busy: AtomicUsize::new(busy) });
     builder.set_auth(SimpleAuth::from_single(S3_KEY, S3_SECRET));
     let service = builder.build();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -156,7 +223,8 @@ pub async fn s3(bench: &Bench) -> u16 {
     tokio::spawn(async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
-            let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service.clone());
+            let served =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service.clone());
             tokio::spawn(served);
         }
     });
@@ -189,7 +257,8 @@ pub async fn fragile(to: u16, cuts: usize, bytes: usize) -> u16 {
             let mut left = if taken <= cuts { bytes } else { usize::MAX };
             tokio::spawn(async move {
                 let Ok(far) = tokio::net::TcpStream::connect(("127.0.0.1", to)).await else { return };
-                let ((mut near_read, mut near_write), (mut far_read, mut far_write)) = (near.into_split(), far.into_split());
+                let ((mut near_read, mut near_write), (mut far_read, mut far_write)) =
+                    (near.into_split(), far.into_split());
                 let back = tokio::spawn(async move { tokio::io::copy(&mut far_read, &mut near_write).await });
                 let mut buffer = vec![0; 32 << 10];
                 while let Ok(read @ 1..) = near_read.read(&mut buffer).await {

@@ -163,6 +163,19 @@ async fn credentials_that_open_nothing_are_told() {
 }
 
 #[tokio::test]
+async fn a_storage_that_is_busy_is_asked_again() {
+    let mut bench = Bench::bare();
+    let port = far::busy_s3(&bench, 2).await;
+    bench.access = far::over_s3(&bench, port, S3_SECRET);
+    assert!(bench.vault.make(&bench.access).await.unwrap());
+    let mut bench = Bench::bare();
+    let port = far::busy_s3(&bench, usize::MAX).await;
+    bench.access = far::over_s3(&bench, port, S3_SECRET);
+    let (code, retryable, text) = error_of_making(&bench, &bench.access).await;
+    assert_eq!((code, retryable), ("vault.unreachable", true), "{text}");
+}
+
+#[tokio::test]
 async fn a_bucket_that_is_not_there_is_no_empty_repository() {
     let bench = Bench::bare();
     let port = far::s3(&bench).await;
@@ -256,7 +269,8 @@ async fn notices_what_is_short(bench: &Bench, repository: &Path) {
     assert!(checked.damage.iter().any(|damage| damage.file.contains(name)), "{checked:?}");
     assert_eq!(checked.affected, [saved.snapshot.id.clone()]);
     let to = bench.path("to");
-    let error = bench.vault.restore(&bench.access, &saved.snapshot.id, Path::new("/data"), &to, &Quiet).await.unwrap_err();
+    let error =
+        bench.vault.restore(&bench.access, &saved.snapshot.id, Path::new("/data"), &to, &Quiet).await.unwrap_err();
     assert_eq!((error.code, error.retryable), ("vault.damaged", false), "{error}");
     assert!(error.to_string().contains(name), "{error}");
 }
@@ -325,16 +339,14 @@ async fn no_credential_is_in_what_is_told() {
     let port = far::s3(&bench).await;
     let mut wrong_key = sshd.access(&bench);
     wrong_key.password = Secret::new("the-recovery-key");
-    sshd_makes_it(&bench, &sshd.access(&bench)).await;
-    for access in [wrong_key, far::over_s3(&bench, port, "not-the-secret"), far::over_rest(&bench, far::free_port(), "hush-hush")] {
+    assert!(bench.vault.make(&sshd.access(&bench)).await.unwrap());
+    for access in
+        [wrong_key, far::over_s3(&bench, port, "not-the-secret"), far::over_rest(&bench, far::free_port(), "hush-hush")]
+    {
         let error = bench.vault.snapshots(&access).await.unwrap_err();
         let told = format!("{error:?} {error} {}", error.report());
         for secret in ["the-recovery-key", "not-the-secret", "hush-hush", "OPENSSH PRIVATE", "Signature"] {
             assert!(!told.contains(secret), "{told}");
         }
     }
-}
-
-async fn sshd_makes_it(bench: &Bench, access: &Access) {
-    assert!(bench.vault.make(access).await.unwrap());
 }

@@ -124,12 +124,7 @@ impl Agent {
     }
 
     /// What the repository calls this key; `None` if it opens nothing.
-    async fn opens(
-        &self,
-        name: &Name,
-        repository: &Repository,
-        key: &Secret,
-    ) -> Result<Option<KeyInfo>, BackupError> {
+    async fn opens(&self, name: &Name, repository: &Repository, key: &Secret) -> Result<Option<KeyInfo>, BackupError> {
         let access = self.access_with(name, repository, key.clone(), None)?;
         match self.vault.keys(&access).await {
             Ok(keys) => Ok(keys.into_iter().find(|key| key.ours)),

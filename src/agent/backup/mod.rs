@@ -11,6 +11,7 @@ pub mod drill;
 mod dumps;
 pub mod keep;
 pub mod key;
+mod prune;
 mod reach;
 pub mod record;
 pub mod restore;
@@ -22,18 +23,19 @@ use std::path::{Path, PathBuf};
 
 pub use beside::BesidePlan;
 pub use content::{Manifest, instance_of};
+pub use prune::Tidied;
 pub use reach::Brought;
 pub use record::Record;
-pub use run::{Outcome, Ran, Tidied};
+pub use run::{Outcome, Ran};
 
 use super::ledger::Ledger;
 use super::reconcile::{Agent, AgentError};
 use crate::durable::{DurableError, HostLock, LockError};
 use crate::host::PortError;
 use crate::host::vault::{Checked, Depth};
+use crate::model::Name;
 use crate::model::document::{Document, Repository};
 use crate::model::report::ErrorReport;
-use crate::model::Name;
 
 /// A backup, restore or recovery that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,8 @@ pub enum BackupError {
     Credentials(usize),
     #[error("the SSH key `{0}` is damaged")]
     SshKey(PathBuf),
+    #[error("the document does not say which server it is of")]
+    NoServer,
     #[error("nothing is deleted in `{0}` by this server: it is `append_only`")]
     AppendOnly(Name),
     #[error("there is no snapshot of `{instance}` in `{repository}`{}", .at.as_ref().map(|at| format!(" that is `{at}`")).unwrap_or_default())]
@@ -159,6 +163,7 @@ impl BackupError {
                 "backup.ssh-key",
                 Some(format!("move `{}` away; `socle agent backup ssh-key` makes another", path.display())),
             ),
+            BackupError::NoServer => ("backup.no-server", Some("add `[server]` and `name = \"…\"`".into())),
             BackupError::AppendOnly(name) => (
                 "backup.append-only",
                 Some(format!("socle agent backup prune --repository {name} --credentials FILE, of whoever may delete")),

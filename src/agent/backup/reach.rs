@@ -88,16 +88,15 @@ impl Agent {
             None => self.named(name, repository, what)?.ok_or_else(|| needed(what)),
         };
         Ok(match repository.location.place() {
-            RepositoryPlace::Directory => {
-                Location::Directory(self.host.path(repository.location.as_str()))
-            }
+            RepositoryPlace::Directory => Location::Directory(self.host.path(repository.location.as_str())),
             RepositoryPlace::Rest { url, user } => {
                 let user = user.as_ref().map(|user| Ok::<_, BackupError>((user.clone(), secret("password")?)));
                 Location::Rest { url: url.clone(), user: user.transpose()? }
             }
             RepositoryPlace::Sftp { user, host, port, path } => {
                 let theirs = brought.map(|brought| &brought.host_keys).filter(|keys| !keys.is_empty());
-                let host_keys: Vec<_> = theirs.unwrap_or(&repository.host_keys).iter().map(HostKey::to_string).collect();
+                let host_keys: Vec<_> =
+                    theirs.unwrap_or(&repository.host_keys).iter().map(HostKey::to_string).collect();
                 if host_keys.is_empty() {
                     return Err(needed("host-keys"));
                 }

@@ -113,7 +113,9 @@ impl Agent {
         let parsed = crate::model::document::parse("document.toml", &document).map_err(AgentError::Refused)?;
         // A recovery that was interrupted begins again, and a blank server is known by this.
         durable::write(&begun, location.as_str().as_bytes(), 0o600).map_err(BackupError::Record)?;
-        for (name, repository) in parsed.repositories.iter().filter(|(_, repository)| repository.location == *location) {
+        for (name, repository) in
+            parsed.repositories.iter().filter(|(_, repository)| repository.location.leads_to(location))
+        {
             tracing::info!(%name, %location, "the key that was brought is kept");
             key::keep(&self.state, name, &password)?;
             self.keep_brought(repository, brought)?;

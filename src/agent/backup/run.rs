@@ -1,20 +1,20 @@
 //! A backup of this server's instances to one repository.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::content::{self, FORM, Manifest};
+use super::prune::PRUNE_KEEPS;
 use super::record::{Check, Failed, Good};
 use super::rows::Counting;
-use super::{BackupError, Brought, Record, keep, key};
+use super::{BackupError, Record, key};
 use crate::agent::ledger::Ledger;
 use crate::agent::reconcile::{Agent, AgentError};
 use crate::host::PortError;
-use crate::host::vault::{Access, Checked, Depth, Entry, Order, Pruned, Snapshot, Source};
-use crate::model::document::{Document, Engine, InstanceState, Keep, Repository};
+use crate::host::vault::{Access, Checked, Depth, Entry, Order, Snapshot, Source};
+use crate::model::document::{Document, Engine, InstanceState, Repository};
 use crate::model::report::ErrorReport;
 use crate::model::{Kind, Name, ResourceId};
 use crate::resources::AnyDesired;
@@ -24,9 +24,6 @@ use crate::resources::setup::{self, State};
 const SHARES: u32 = 14;
 /// Between two prunes.
 const PRUNE_EVERY_S: i64 = 7 * 86400;
-/// Packs are deleted only this long after they were marked: longer than any backup of another server to the same
-/// repository takes.
-const PRUNE_KEEPS: Duration = Duration::from_secs(48 * 3600);
 
 /// What became of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,16 +48,6 @@ pub struct Ran {
     pub check: Check,
     /// Snapshots that no rule keeps any more.
     pub forgotten: usize,
-}
-
-/// What was taken out of a repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Tidied {
-    pub repository: Name,
-    /// Snapshots that no rule keeps any more.
-    pub forgotten: usize,
-    #[serde(flatten)]
-    pub pruned: Pruned,
 }
 
 impl Ran {
@@ -115,9 +102,7 @@ impl Agent {
             true => self.let_go(&access, repository.keep, &server(self, &document)).await?,
             false => 0,
         };
-        if may_remove
-            && record.pruned_at.is_none_or(|at| now.as_second() - at.as_second() >= PRUNE_EVERY_S)
-        {
+        if may_remove && record.pruned_at.is_none_or(|at| now.as_second() - at.as_second() >= PRUNE_EVERY_S) {
             self.vault.prune(&access, PRUNE_KEEPS, &*self.host.progress).await?;
             record.pruned_at = Some(now);
             record.store(&self.state, name)?;
@@ -186,54 +171,6 @@ impl Agent {
             Some(AnyDesired::Setup(desired)) => Ok(desired.databases),
             _ => Err(AgentError::NoSuchInstance(name.clone()).into()),
         }
-    }
-
-    /// Lets go what no rule keeps, and gives its room back: packs are marked first, and deleted two days later.
-    /// Where this server deletes nothing, only with what was brought by somebody who may.
-    pub async fn prune_backup(
-        &self,
-        name: &Name,
-        repository: &Repository,
-        brought: Option<&Brought>,
-    ) -> Result<Tidied, BackupError> {
-        if repository.append_only && brought.is_none() {
-            return Err(BackupError::AppendOnly(name.clone()));
-        }
-        let _lock = self.backup_lock(name)?;
-        let of = |error: PortError| BackupError::from(error).of(name, repository);
-        let access = Access { append_only: false, ..self.access_by(name, repository, brought)? };
-        let mut record = Record::load(&self.state, name)?;
-        let checked = self.vault.check(&access, Depth::Structure, &*self.host.progress).await.map_err(of)?;
-        if !checked.damage.is_empty() {
-            return Err(BackupError::Damaged(name.clone()));
-        }
-        let host = server(self, &self.document()?);
-        let forgotten =
-            self.let_go(&access, repository.keep, &host).await.map_err(|error| error.of(name, repository))?;
-        let pruned = self.vault.prune(&access, PRUNE_KEEPS, &*self.host.progress).await.map_err(of)?;
-        record.pruned_at = Some((self.now)());
-        record.store(&self.state, name)?;
-        Ok(Tidied { repository: name.clone(), forgotten, pruned })
-    }
-
-    /// Forgets what no rule keeps, of this server only, each instance for itself.
-    async fn let_go(&self, access: &Access, rules: Keep, server: &str) -> Result<usize, BackupError> {
-        let all = self.vault.snapshots(access).await?;
-        let mut unneeded = Vec::new();
-        let mine = |snapshot: &&Snapshot| snapshot.host == server;
-        let instances: BTreeSet<Name> =
-            all.iter().filter(mine).filter_map(|snapshot| content::instance_of(&snapshot.tags)).collect();
-        for instance in instances {
-            let tag = content::tag(&instance);
-            let of_it: Vec<&Snapshot> =
-                all.iter().filter(mine).filter(|snapshot| snapshot.tags.contains(&tag)).collect();
-            let times: Vec<Timestamp> = of_it.iter().map(|snapshot| snapshot.at).collect();
-            unneeded.extend(keep::unneeded(&times, rules).into_iter().map(|at| of_it[at].id.clone()));
-        }
-        if !unneeded.is_empty() {
-            self.vault.forget(access, &unneeded).await?;
-        }
-        Ok(unneeded.len())
     }
 }
 

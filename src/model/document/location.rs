@@ -23,7 +23,7 @@ pub struct RepositoryLocation {
 pub enum RepositoryPlace {
     /// A directory of this server, by its absolute path.
     Directory,
-    /// A server that speaks restic's REST protocol; the address has no user in it.
+    /// A server that speaks restic's REST protocol; the address has no user in it, and ends with `/`.
     Rest { url: String, user: Option<String> },
     /// `path` is absolute, or below the user's home directory.
     Sftp { user: String, host: String, port: u16, path: String },
@@ -42,6 +42,20 @@ impl RepositoryLocation {
 
     pub fn place(&self) -> &RepositoryPlace {
         &self.place
+    }
+
+    /// The same repository, whoever asks for it and however it is written.
+    pub fn leads_to(&self, other: &Self) -> bool {
+        match (&self.place, &other.place) {
+            (RepositoryPlace::Directory, RepositoryPlace::Directory) => self.text == other.text,
+            (RepositoryPlace::Rest { url, .. }, RepositoryPlace::Rest { url: theirs, .. }) => url == theirs,
+            (
+                RepositoryPlace::Sftp { host, port, path, .. },
+                RepositoryPlace::Sftp { host: their_host, port: their_port, path: their_path, .. },
+            ) => (host, port, path) == (their_host, their_port, their_path),
+            (one @ RepositoryPlace::S3 { .. }, other @ RepositoryPlace::S3 { .. }) => one == other,
+            _ => false,
+        }
     }
 
     /// Not on this server.
@@ -185,7 +199,8 @@ mod tests {
     #[test]
     fn places_are_written_as_restic_writes_them() {
         assert_eq!(place("/mnt/backup"), RepositoryPlace::Directory);
-        let rest = |url: &str, user: Option<&str>| RepositoryPlace::Rest { url: url.into(), user: user.map(str::to_owned) };
+        let rest =
+            |url: &str, user: Option<&str>| RepositoryPlace::Rest { url: url.into(), user: user.map(str::to_owned) };
         assert_eq!(place("rest:https://b.example.org:8000/ks1/"), rest("https://b.example.org:8000/ks1/", None));
         assert_eq!(place("rest:https://ks1@b.example.org/ks1/"), rest("https://b.example.org/ks1/", Some("ks1")));
         assert_eq!(place("rest:http://127.0.0.1:8000/"), rest("http://127.0.0.1:8000/", None));
@@ -204,6 +219,19 @@ mod tests {
         };
         assert_eq!(place("s3:https://s3.example.org/backup"), s3(""));
         assert_eq!(place("s3:https://s3.example.org/backup/a/ks1"), s3("a/ks1"));
+    }
+
+    #[test]
+    fn one_place_is_written_in_several_ways() {
+        let same = |one: &str, other: &str| {
+            one.parse::<RepositoryLocation>().unwrap().leads_to(&other.parse::<RepositoryLocation>().unwrap())
+        };
+        assert!(same("rest:https://b.example.org/a", "rest:https://ks1@b.example.org/a/"));
+        assert!(same("sftp://ks1@b.example.org:22/a", "sftp://root@b.example.org/a"));
+        assert!(same("s3:https://b.example.org/bucket/", "s3:https://b.example.org:443/bucket"));
+        assert!(!same("sftp://ks1@b.example.org//a", "sftp://ks1@b.example.org/a"));
+        assert!(!same("/mnt/a", "/mnt/b") && same("/mnt/a", "/mnt/a"));
+        assert!(!same("/mnt/a", "rest:https://b.example.org/a"));
     }
 
     #[test]

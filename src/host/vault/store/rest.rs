@@ -54,12 +54,7 @@ impl RestStore {
         }
     }
 
-    fn ask(
-        &self,
-        act: &'static str,
-        file: &str,
-        request: impl Fn() -> RequestBuilder,
-    ) -> Result<Answer, StoreError> {
+    fn ask(&self, act: &'static str, file: &str, request: impl Fn() -> RequestBuilder) -> Result<Answer, StoreError> {
         self.http.ask(act, file, request)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::parse::Wrong;
-use super::super::{HostKey, Repository, RepositoryPlace, SecretSource, location, value, written};
+use super::super::{HostKey, Repository, RepositoryLocation, RepositoryPlace, SecretSource, location, value, written};
 use super::Checker;
 use crate::model::Name;
 
@@ -13,17 +13,16 @@ impl Checker<'_> {
         written: BTreeMap<String, written::Repository>,
     ) -> BTreeMap<Name, Repository> {
         let mut repositories = BTreeMap::new();
-        let mut places = BTreeMap::new();
+        let mut places: Vec<(String, RepositoryLocation)> = Vec::new();
         for (key, repository) in written {
             let found = self.repository(&key, &repository);
             if let Some((_, checked)) = &found {
-                // One place may be written in several ways.
-                let directory = (!checked.location.is_remote()).then(|| checked.location.to_string());
-                if let Some(first) = places.insert((checked.location.place().clone(), directory), key.clone()) {
+                if let Some((first, _)) = places.iter().find(|(_, known)| known.leads_to(&checked.location)) {
                     let wrong = Wrong::new(format!("the repository `{first}` is already there"));
                     let path = ["repositories", &key, "location"];
                     self.at(&path, wrong.hint("a second copy of the backups belongs in another place"));
                 }
+                places.push((key, checked.location.clone()));
             }
             repositories.extend(found);
         }
@@ -112,7 +111,8 @@ impl Checker<'_> {
                 continue;
             }
             let wrong = Wrong::new(format!("the secret `{name}` is missing"));
-            let hint = format!("add `secret_files = {{ {name} = \"/etc/socle/secrets/…\" }}`, or a sealed one in `secrets`");
+            let hint =
+                format!("add `secret_files = {{ {name} = \"/etc/socle/secrets/…\" }}`, or a sealed one in `secrets`");
             self.at(&at("location"), wrong.hint(hint));
         }
         let all = [("secrets", &written.secrets), ("secret_files", &written.secret_files)];

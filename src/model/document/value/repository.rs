@@ -56,6 +56,9 @@ fn rest(text: &str, address: &str) -> Result<RepositoryPlace, Wrong> {
     };
     // Fails only for an address without a host.
     let _ = url.set_username("");
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
     Ok(RepositoryPlace::Rest { url: url.into(), user })
 }
 
@@ -70,7 +73,9 @@ fn s3(text: &str, address: &str) -> Result<RepositoryPlace, Wrong> {
     let bucket = parts.next().unwrap_or_default();
     let prefix: Vec<&str> = parts.collect();
     let plain = |part: &&str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) && !part.starts_with('.')
+        !part.is_empty()
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            && !part.starts_with('.')
     };
     if !(3..=63).contains(&bucket.len()) || !plain(&bucket) || !prefix.iter().all(|part| plain(part)) {
         let wrong = Wrong::new(format!("{} does not name a bucket", shown(text)));

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::client::{self, Config, Handle};
 use russh::Preferred;
+use russh::client::{self, Config, Handle};
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
 use russh_sftp::client::RawSftpSession;
 use russh_sftp::client::error::Error as SftpError;
@@ -138,7 +138,8 @@ impl Session {
 
     /// Takes the place of what has the name already, at once.
     pub async fn rename_over(&self, from: &str, to: &str) -> Result<(), Trouble> {
-        let string = |text: &str| [&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes(), text.as_bytes()].concat();
+        let string =
+            |text: &str| [&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes(), text.as_bytes()].concat();
         let answer = self.sftp.extended(RENAME, [string(from), string(to)].concat()).await?;
         match answer {
             Packet::Status(status) if status.status_code == StatusCode::Ok => Ok(()),

@@ -97,7 +97,9 @@ pub(super) async fn put(session: &Session, path: &str, content: &[Bytes], exclus
     }
     match written {
         // Without the extension a name that is taken is refused; of what has its hash for a name, one is enough.
-        Err(Trouble::Refused(..)) if !exclusive && !session.offers(RENAME) && is_there(session, path, content).await => {
+        Err(Trouble::Refused(..))
+            if !exclusive && !session.offers(RENAME) && is_there(session, path, content).await =>
+        {
             Ok(())
         }
         Err(Trouble::Refused(StatusCode::Failure, why)) => match is_full(session, path, content).await {
