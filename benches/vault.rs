@@ -119,7 +119,7 @@ async fn socle(work: &Path, data: &Path) -> Ran {
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
     let vault = RusticVault::new(&wrapper);
     let location = Location::Directory(work.join("repository"));
-    let access = Access { location, password: Secret::new(PASSWORD), pace: Pace::default() };
+    let access = Access { location, password: Secret::new(PASSWORD), pace: Pace::default(), append_only: false };
     vault.make(&access).await.unwrap();
     let mut ran = Vec::new();
     let mut saved = None;

@@ -11,13 +11,15 @@ use serde::Serialize;
 use super::agent::{ask, told};
 use super::backup_drill::DrillArgs;
 use super::backup_key::KeyCommand;
+use super::backup_remote::{Brings, bring, prune, ssh_key};
 use super::progress::Terminal;
 use super::{Exit, backup_drill, backup_key, print, restore_beside};
-use crate::agent::backup::{self, BackupError, Ran, Tidied, restore::RestorePlan};
+use crate::agent::backup::{self, BackupError, Ran, restore::RestorePlan};
 use crate::agent::door::Request;
 use crate::agent::real;
 use crate::agent::reconcile::Agent;
 use crate::host::vault::{Access, Depth, Snapshot};
+use crate::model::document::RepositoryLocation;
 use crate::model::{Domain, Name, Secret};
 
 #[derive(Debug, Subcommand)]
@@ -38,7 +40,7 @@ pub enum BackupCommand {
         #[arg(long, value_name = "NAME")]
         repository: Option<Name>,
     },
-    /// Read the repository back: its structure, or with --all every byte (exit 3 if it is damaged)
+    /// Read the repository back: its structure, or every byte (exit 3 if it is damaged)
     Check {
         /// This repository; without it, every one
         #[arg(long, value_name = "NAME")]
@@ -65,9 +67,20 @@ pub enum BackupCommand {
         /// Of this repository; without it, of every one
         #[arg(long, value_name = "NAME")]
         repository: Option<Name>,
+        /// A file with the credentials of somebody who may delete, for a repository that is `append_only`
+        #[arg(long, value_name = "FILE", requires = "repository")]
+        credentials: Option<PathBuf>,
+        /// Of the server whose document this is, from another machine; with its recovery key
+        #[arg(long, value_name = "FILE", requires = "repository", requires = "key_file")]
+        document: Option<PathBuf>,
+        /// A file with the recovery key of that server, which nobody else may read
+        #[arg(long, value_name = "FILE", requires = "document")]
+        key_file: Option<PathBuf>,
     },
     /// Start again what a backup that was killed left standing still (its unit does so by itself)
     Wake,
+    /// Show the SSH key that lets this server in where its backups go over SFTP
+    SshKey,
     /// Show the recovery key: keep it where the server is not
     Key {
         /// Of this repository; without it, of the first
@@ -95,6 +108,9 @@ pub struct RestoreArgs {
     /// The domain of the other instance
     #[arg(long, value_name = "DOMAIN", requires = "other")]
     pub(super) domain: Option<Domain>,
+    /// A file with the credentials of the repository, instead of those that the document names
+    #[arg(long, value_name = "FILE")]
+    pub(super) credentials: Option<PathBuf>,
     /// Do it; without this, only show what would be done
     #[arg(long)]
     pub(super) yes: bool,
@@ -103,12 +119,15 @@ pub struct RestoreArgs {
 /// What a recovery is told.
 #[derive(Debug, clap::Args)]
 pub struct RecoverArgs {
-    /// Where the backups are: a directory
+    /// Where the backups are, as the document said it: a directory, `sftp://…`, `rest:https://…` or `s3:https://…`
     #[arg(long, value_name = "LOCATION")]
-    repository: String,
+    repository: RepositoryLocation,
     /// A file with the recovery key, which nobody else may read; `-` for standard input
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
+    /// A file with the credentials of the repository, which nobody else may read
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
 }
 
 pub async fn run(agent: &Agent, command: BackupCommand, terminal: &Arc<Terminal>, json: bool) -> anyhow::Result<Exit> {
@@ -123,8 +142,12 @@ pub async fn run(agent: &Agent, command: BackupCommand, terminal: &Arc<Terminal>
             show(agent, &instance, repository.as_ref(), at.as_deref(), json).await
         }
         BackupCommand::Drill(args) => backup_drill::run(agent, args, terminal, json).await,
-        BackupCommand::Prune { repository } => prune(agent, repository.as_ref(), terminal, json).await,
+        BackupCommand::Prune { repository, credentials, document, key_file } => {
+            let brought = Brings { credentials, elsewhere: document.zip(key_file) };
+            prune(agent, repository.as_ref(), brought, terminal, json).await
+        }
         BackupCommand::Wake => wake(agent, json).await,
+        BackupCommand::SshKey => ssh_key(agent, json),
         BackupCommand::Key { repository, act } => backup_key::run(agent, repository.as_ref(), act, json).await,
     };
     terminal.finish();
@@ -173,9 +196,13 @@ pub(super) fn timed(exit: Exit, begun: Instant) -> Exit {
 pub async fn recover(agent: &Agent, args: RecoverArgs, terminal: &Arc<Terminal>, json: bool) -> anyhow::Result<Exit> {
     let begun = Instant::now();
     let (_, text) = super::agent::read(&args.key_file)?;
+    let brought = match bring(args.credentials.as_deref()) {
+        Ok(brought) => brought.unwrap_or_default(),
+        Err(failure) => return failed(failure, json),
+    };
     let staged = {
         let _listening = agent.progress.to(terminal.clone());
-        agent.stage_recovery(&args.repository, Secret::new(text.trim())).await
+        agent.stage_recovery(&args.repository, Secret::new(text.trim()), &brought).await
     };
     terminal.finish();
     let text = match staged {
@@ -219,7 +246,7 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-fn failed(failure: Failure, json: bool) -> anyhow::Result<Exit> {
+pub(super) fn failed(failure: Failure, json: bool) -> anyhow::Result<Exit> {
     match failure {
         Failure::Backup(error) => told(&error.report(), json),
         Failure::Other(error) => Err(error),
@@ -375,29 +402,6 @@ async fn show(
     Ok(Exit::Converged)
 }
 
-async fn prune(
-    agent: &Agent,
-    repository: Option<&Name>,
-    terminal: &Arc<Terminal>,
-    json: bool,
-) -> Result<Exit, Failure> {
-    let mut all = Vec::new();
-    for (name, repository) in agent.repositories(repository)? {
-        all.push(agent.prune_backup(&name, &repository).await?);
-    }
-    terminal.finish();
-    if json {
-        print::json(&all)?;
-    } else {
-        for Tidied { repository, forgotten, pruned } in &all {
-            let (removed, kept) = (print::size(pruned.removed_bytes), print::size(pruned.kept_bytes));
-            let line = format!("{repository}: {forgotten} snapshots let go, {removed} given back, {kept} kept\n");
-            print::raw(line.as_bytes())?;
-        }
-    }
-    Ok(Exit::Converged)
-}
-
 async fn wake(agent: &Agent, json: bool) -> Result<Exit, Failure> {
     let woken = agent.wake_after_backup().await?;
     if json {
@@ -412,7 +416,8 @@ async fn wake(agent: &Agent, json: bool) -> Result<Exit, Failure> {
 
 async fn stage_restore(agent: &Agent, args: &RestoreArgs) -> Result<RestorePlan, Failure> {
     let (name, repository) = agent.repository(args.repository.as_ref())?;
-    let from: (String, Access) = (name.to_string(), agent.access(&name, &repository)?);
+    let brought = bring(args.credentials.as_deref())?;
+    let from: (String, Access) = (name.to_string(), agent.access_by(&name, &repository, brought.as_ref())?);
     let (plan, manifest) = agent.plan_restore(&from, &args.instance, args.at.as_deref()).await?;
     if args.yes {
         agent.stage_restore(&from, &plan, &manifest).await?;

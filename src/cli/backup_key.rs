@@ -73,7 +73,8 @@ fn tell(key: &str, name: &Name, repository: &Repository, json: bool) -> Result<E
     } else {
         print::raw(format!("{key}\n").as_bytes())?;
         print::tell!("with it and `{}`, a blank server becomes this one:", repository.location);
-        print::tell!("hint: socle agent recover --repository {} --key-file FILE", repository.location);
+        let more = if repository.location.is_remote() { " --credentials FILE" } else { "" };
+        print::tell!("hint: socle agent recover --repository {} --key-file FILE{more}", repository.location);
     }
     Ok(Exit::Converged)
 }

@@ -4,6 +4,7 @@ mod agent;
 mod backup;
 mod backup_drill;
 mod backup_key;
+mod backup_remote;
 mod catalog;
 mod cert;
 mod client;

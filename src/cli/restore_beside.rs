@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::agent::{ask, told};
 use super::backup::{RestoreArgs, summary, timed};
+use super::backup_remote::bring;
 use super::progress::Terminal;
 use super::{Exit, print};
 use crate::agent::backup::{BackupError, BesidePlan};
@@ -21,10 +22,14 @@ pub(super) async fn run(
     json: bool,
 ) -> anyhow::Result<Exit> {
     let begun = Instant::now();
+    let brought = match bring(args.credentials.as_deref()) {
+        Ok(brought) => brought,
+        Err(failure) => return super::backup::failed(failure, json),
+    };
     let staged: Result<_, BackupError> = async {
         let _listening = agent.progress.to(terminal.clone());
         let (name, repository) = agent.repository(args.repository.as_ref())?;
-        let from = (name.to_string(), agent.access(&name, &repository)?);
+        let from = (name.to_string(), agent.access_by(&name, &repository, brought.as_ref())?);
         let meant = (&args.instance, args.at.as_deref());
         let (plan, manifest) = agent.plan_beside(&from, meant, other, args.domain.as_ref()).await?;
         let request = match args.yes {

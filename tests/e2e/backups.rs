@@ -287,12 +287,16 @@ path = "/"
 contains = "counted at {domain}"
 "#;
 
-#[test]
-fn every_kind_of_application_comes_back() {
-    let machine = Machine::new("web-trixie");
+fn counted(machine: &Machine) {
     machine.write("/etc/socle/recipes/counted/recipe.toml", COUNTED);
     let locations = "location = / {\n    return 200 {{ \"counted at \" ~ domain }};\n}\n";
     machine.write("/etc/socle/recipes/counted/nginx.conf", locations);
+}
+
+#[test]
+fn every_kind_of_application_comes_back() {
+    let machine = Machine::new("web-trixie");
+    counted(&machine);
     let instance = |name: &str, recipe: &str, version: &str| {
         format!("[instances.{name}]\nrecipe = \"{recipe}\"\nversion = \"{version}\"\ndomain = \"{name}.example.org\"\n")
     };
@@ -347,4 +351,82 @@ fn every_kind_of_application_comes_back() {
     for timer in ["socle-backup@home.timer", "socle-drill@home.timer"] {
         assert_eq!(other.run(&["systemctl", "is-active", timer]).stdout.trim(), "active", "{timer}");
     }
+}
+
+/// A page and a database, and their backups with a friend who has OpenSSH.
+fn page(keeper: &Machine, host_key: &str) -> String {
+    format!(
+        "schema = 1\n[instances.page]\nrecipe = \"static\"\nversion = \"1\"\ndomain = \"page.example.org\"\n\
+         [instances.seven]\nrecipe = \"counted\"\nversion = \"1\"\ndomain = \"seven.example.org\"\n\
+         [repositories.friend]\nlocation = \"sftp://ks1@{}/socle\"\nhost_keys = [\"{host_key}\"]\n",
+        keeper.address()
+    )
+}
+
+/// The friend lets the server's own key in.
+fn let_in(keeper: &Machine, machine: &Machine) {
+    let key = machine.socle(&["agent", "backup", "ssh-key"]).expect(0);
+    assert!(key.starts_with("ssh-ed25519 "), "{key}");
+    assert_eq!(machine.socle(&["agent", "backup", "ssh-key"]).expect(0), key);
+    keeper.write("/home/ks1/.ssh/authorized_keys", &key);
+    keeper.run(&["chown", "-R", "ks1:", "/home/ks1/.ssh"]).expect(0);
+}
+
+#[test]
+fn a_lost_server_comes_back_from_a_friend_over_sftp() {
+    let keeper = Machine::blank("web-trixie");
+    keeper.run(&["useradd", "--create-home", "ks1"]).expect(0);
+    keeper.run(&["ssh-keygen", "-A"]).expect(0);
+    keeper.run(&["systemctl", "start", "ssh.service"]).expect(0);
+    let host_key = keeper.read("/etc/ssh/ssh_host_ed25519_key.pub");
+    let location = format!("sftp://ks1@{}/socle", keeper.address());
+
+    let machine = Machine::new("web-trixie");
+    counted(&machine);
+    machine.write("/root/page.toml", &page(&keeper, host_key.trim()));
+    machine.socle(&["agent", "apply", "/root/page.toml"]).expect(0);
+    machine.write("/srv/socle/page/data/public/index.html", "<h1>Bonjour</h1>");
+    let stranger = machine.socle(&["agent", "backup", "now"]);
+    assert!(stranger.code == 1 && stranger.stderr.contains("does not let our SSH key in"), "{}", stranger.stderr);
+    let_in(&keeper, &machine);
+    // As the timers do it, in units of their own.
+    for timer in ["socle-backup-remote@friend.timer", "socle-drill@friend.timer"] {
+        assert_eq!(machine.run(&["systemctl", "is-active", timer]).stdout.trim(), "active", "{timer}");
+    }
+    for unit in ["socle-backup-remote@friend.service", "socle-drill@friend.service"] {
+        let started = machine.run(&["systemctl", "start", unit]);
+        let journal = machine.run(&["journalctl", "--no-pager", "--unit", unit]).stdout;
+        assert_eq!(started.code, 0, "{journal}");
+        assert!(!journal.contains("PRIVATE KEY"), "{journal}");
+    }
+    assert!(keeper.root().join("home/ks1/socle/config").exists());
+    assert_eq!(machine.socle(&["agent", "backup", "list", "--json"]).json().as_array().unwrap().len(), 2);
+    let key = machine.socle(&["agent", "backup", "key"]).expect(0);
+
+    // Somebody else in the friend's place.
+    let other_key = keeper.read("/home/ks1/.ssh/authorized_keys");
+    machine.write("/root/other.toml", &page(&keeper, other_key.trim()));
+    machine.socle(&["agent", "apply", "/root/other.toml"]).expect(0);
+    let refused = machine.socle(&["agent", "backup", "check"]);
+    assert!(refused.code == 1 && refused.stderr.contains("none of its `host_keys`"), "{}", refused.stderr);
+    drop(machine);
+
+    let blank = Machine::new("web-trixie");
+    counted(&blank);
+    let_in(&keeper, &blank);
+    blank.write("/root/key", &key);
+    let recover = ["agent", "recover", "--repository", &location, "--key-file", "/root/key"];
+    let unknown = blank.socle(&recover);
+    assert!(unknown.code == 2 && unknown.stderr.contains("host-keys"), "{} {}", unknown.code, unknown.stderr);
+    blank.write("/root/credentials.toml", &format!("host-keys = [\"{}\"]\n", host_key.trim()));
+    blank.run(&["chmod", "600", "/root/credentials.toml"]).expect(0);
+    let back = blank.socle(&[&recover[..], &["--credentials", "/root/credentials.toml"]].concat());
+    assert_eq!(back.code, 0, "{} {}", back.stdout, back.stderr);
+    assert_eq!(blank.get("page.example.org", "/").1, "<h1>Bonjour</h1>");
+    let count =
+        ["runuser", "-u", "postgres", "--", "psql", "-XAtd", "seven", "-c", "select count(*) from \"Odd name\""];
+    assert_eq!(blank.run(&count).expect(0).trim(), "7");
+    // It is that server now.
+    blank.run(&["systemctl", "start", "socle-backup-remote@friend.service"]).expect(0);
+    assert_eq!(blank.socle(&["agent", "backup", "list", "--json"]).json().as_array().unwrap().len(), 4);
 }

@@ -86,6 +86,7 @@ impl Machine {
         for (from, to) in [
             ("units/systemd/socle-agent.service", "/etc/systemd/system/socle-agent.service"),
             ("units/systemd/socle-backup@.service", "/etc/systemd/system/socle-backup@.service"),
+            ("units/systemd/socle-backup-remote@.service", "/etc/systemd/system/socle-backup-remote@.service"),
             ("units/systemd/socle-drill@.service", "/etc/systemd/system/socle-drill@.service"),
             ("units/tmpfiles.d/socle-agent.conf", "/usr/lib/tmpfiles.d/socle-agent.conf"),
             ("units/sysusers.d/socle-agent.conf", "/usr/lib/sysusers.d/socle-agent.conf"),

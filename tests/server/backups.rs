@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use socle::agent::Ledger;
-use socle::agent::backup::{self, BackupError, key};
+use socle::agent::backup::{self, BackupError, Brought, Tidied, key};
 use socle::engine::Silent;
 use socle::host::vault::Depth;
 use socle::model::Name;
-use socle::model::document::Engine;
+use socle::model::document::{self, Engine};
 use socle::model::fleet::Origin;
 
 use super::Server;
@@ -127,9 +127,28 @@ impl Server {
         self.agent.sweep_drill().await.map_or_else(|error| self.no_backup(&error), |()| String::new())
     }
 
-    pub(super) async fn recover(&self, location: &str) -> String {
+    pub(super) async fn prune(&self, name: &Name) -> String {
+        let (_, repository) = self.agent.repository(Some(name)).unwrap();
+        self.pruned(self.agent.prune_backup(name, &repository, None).await)
+    }
+
+    pub(super) async fn prune_for(&self, name: &Name, document: &str) -> String {
+        let document = document::parse("document.toml", document).unwrap();
         let key = self.key.lock().unwrap().clone().expect("a backup was made before");
-        match self.agent.stage_recovery(location, key).await {
+        self.pruned(self.agent.prune_for(&document, name, key, None).await)
+    }
+
+    fn pruned(&self, tidied: Result<Tidied, BackupError>) -> String {
+        match tidied {
+            Ok(tidied) => format!("{}: forgot {}\n", tidied.repository, tidied.forgotten),
+            Err(error) => self.no_backup(&error),
+        }
+    }
+
+    pub(super) async fn recover(&self, location: &str, credentials: &str) -> String {
+        let key = self.key.lock().unwrap().clone().expect("a backup was made before");
+        let brought = Brought::parse(credentials).unwrap();
+        match self.agent.stage_recovery(&location.parse().unwrap(), key, &brought).await {
             Ok(text) => {
                 let report = self.agent.apply("document.toml", &text, &Silent).await;
                 if report.as_ref().is_ok_and(|report| report.converged) {

@@ -21,7 +21,8 @@
 //! | `write ENGINE DATABASE TEXT`, `read ENGINE DATABASE` | what the application keeps there |
 //! | `edit PATH TEXT`, `append PATH TEXT`, `remove PATH`, `mode PATH OCTAL` | files by hand |
 //! | `backup`, `snapshots`, `check-backup` | of every instance, to every repository |
-//! | `restore NAME`, `recover LOCATION` | the newest snapshot; with the key the server has, or had |
+//! | `restore NAME`, `recover LOCATION [CREDENTIALS]` | the newest snapshot; with the key the server has, or had |
+//! | `prune NAME`, `prune-for NAME FILE` | of this server; by somebody else, with this document |
 //! | `beside NAME OTHER DOMAIN` | the newest snapshot of NAME as OTHER |
 //! | `fed` | the accepted document is taken over by a controller |
 //! | `drill NAME`, `sweep` | a restore is rehearsed; what is left of one is cleared away |
@@ -167,7 +168,10 @@ impl Server {
             ["drill", name] => self.drill(&named(name)).await,
             ["fed"] => self.fed(),
             ["sweep"] => self.sweep().await,
-            ["recover", location] => self.recover(location).await,
+            ["recover", location] => self.recover(location, "").await,
+            ["recover", location, ..] => self.recover(location, &rest()).await,
+            ["prune", name] => self.prune(&named(name)).await,
+            ["prune-for", name, file] => self.prune_for(&named(name), &self.document(file)).await,
             ["read", engine, database] => {
                 let content = self.databases.content(engine_of(engine), database);
                 format!("{}\n", content.unwrap_or_else(|| "there is no such database".to_owned()))

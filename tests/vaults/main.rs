@@ -3,9 +3,11 @@
 #![allow(clippy::disallowed_methods, reason = "a test runs programs, writes files and reads the clock")]
 
 mod corrupt;
+mod far;
 mod faults;
 mod hostile;
 mod killed;
+mod remote;
 mod rest;
 mod restic;
 mod rounds;
@@ -28,7 +30,7 @@ async fn the_adapter_keeps_the_contract() {
     let directory = tempfile::tempdir().unwrap();
     let scratch = directory.path().join("scratch");
     std::fs::create_dir(&scratch).unwrap();
-    contract::vault(&vault(), &directory.path().join("repository"), &scratch).await;
+    contract::vault(&vault(), &Location::Directory(directory.path().join("repository")), &scratch).await;
 }
 
 /// A repository in a directory of its own, and what acts on it.
@@ -49,7 +51,8 @@ impl Bench {
     pub fn bare() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let location = Location::Directory(directory.path().join("repository"));
-        let access = Access { location, password: Secret::new(PASSWORD), pace: Pace::default() };
+        let password = Secret::new(PASSWORD);
+        let access = Access { location, password, pace: Pace::default(), append_only: false };
         Self { directory, vault: vault(), access }
     }
 

@@ -1,79 +1,14 @@
-//! Over restic's REST protocol, against rclone's server.
+//! What restic's REST protocol has of its own, against rclone's server.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::TcpListener;
 
 use socle::host::Quiet;
-use socle::host::vault::{Access, Location, Vault};
-use socle::model::Secret;
+use socle::host::vault::Vault;
 
-use crate::tree::{assert_same, noise, plant};
+use crate::far::{free_port, over_rest as over, rest as serve};
+use crate::tree::plant;
 use crate::{Bench, tree_order};
-
-/// `rclone serve restic` of a bench's repository, ended with it. Needs the package `rclone`.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-async fn serve(directory: &Path, more: &[&str]) -> Server {
-    let port = free_port();
-    let child = Command::new("rclone")
-        .args(["serve", "restic", "--user", "blog", "--pass", "hush", "--addr", &format!("127.0.0.1:{port}")])
-        .args(more)
-        .arg(directory)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("rclone is installed: `apt install rclone`");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "rclone does not listen");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Server { child, port }
-}
-
-fn over(bench: &Bench, port: u16, password: &str) -> Access {
-    let user = Some(("blog".to_owned(), Secret::new(password)));
-    Access { location: Location::Rest { url: format!("http://127.0.0.1:{port}/blog"), user }, ..bench.access.clone() }
-}
-
-#[tokio::test]
-async fn everything_works_over_rest() {
-    let mut bench = Bench::bare();
-    let server = serve(&bench.repository(), &[]).await;
-    bench.access = over(&bench, server.port, "hush");
-    assert!(bench.vault.make(&bench.access).await.unwrap());
-    assert!(!bench.vault.make(&bench.access).await.unwrap());
-    let from = bench.path("from");
-    plant(&from, 1);
-    let first = bench.save(&from, 0).await;
-    std::fs::write(from.join("large"), noise(5, 9 << 20)).unwrap();
-    let second = bench.save(&from, 1).await;
-    assert_eq!(bench.vault.snapshots(&bench.access).await.unwrap(), [first.snapshot.clone(), second.snapshot.clone()]);
-    bench.is_sound().await;
-    bench.vault.forget(&bench.access, &[first.snapshot.id]).await.unwrap();
-    bench.vault.prune(&bench.access, Duration::ZERO, &Quiet).await.unwrap();
-    let pruned = bench.vault.prune(&bench.access, Duration::ZERO, &Quiet).await.unwrap();
-    assert!(pruned.removed_bytes > 8 << 20, "{pruned:?}");
-    bench.is_sound().await;
-    let to = bench.restore(&second.snapshot.id, "to").await;
-    assert_same(&from, &to);
-}
 
 #[tokio::test]
 async fn one_that_only_takes_is_added_to_and_loses_nothing() {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{BackupError, access, directory};
+use super::{BackupError, directory};
 use crate::agent::reconcile::Agent;
 use crate::durable;
 use crate::host::vault::KeyInfo;
@@ -89,7 +89,7 @@ impl Agent {
         let next = directory(&self.state, name).join(NEXT);
         let known = self.vault.keys(&old).await.map_err(|error| of(error.into()))?;
         let begun = match read_file(&next)? {
-            Some(key) => self.opens(repository, &key).await.map_err(of)?.map(|info| Made { info, key }),
+            Some(key) => self.opens(name, repository, &key).await.map_err(of)?.map(|info| Made { info, key }),
             None => None,
         };
         let made = match begun {
@@ -124,8 +124,8 @@ impl Agent {
     }
 
     /// What the repository calls this key; `None` if it opens nothing.
-    async fn opens(&self, repository: &Repository, key: &Secret) -> Result<Option<KeyInfo>, BackupError> {
-        let access = access(&self.host.root, &repository.location, key.clone());
+    async fn opens(&self, name: &Name, repository: &Repository, key: &Secret) -> Result<Option<KeyInfo>, BackupError> {
+        let access = self.access_with(name, repository, key.clone(), None)?;
         match self.vault.keys(&access).await {
             Ok(keys) => Ok(keys.into_iter().find(|key| key.ours)),
             Err(error) if error.code == "vault.wrong-key" => Ok(None),

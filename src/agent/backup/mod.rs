@@ -12,6 +12,8 @@ mod dumps;
 pub mod keep;
 pub mod key;
 mod point;
+mod prune;
+mod reach;
 pub mod record;
 pub mod restore;
 mod rows;
@@ -23,17 +25,19 @@ use std::path::{Path, PathBuf};
 
 pub use beside::BesidePlan;
 pub use content::{Manifest, instance_of};
+pub use prune::Tidied;
+pub use reach::Brought;
 pub use record::Record;
-pub use run::{Outcome, Ran, Tidied};
+pub use run::{Outcome, Ran};
 
 use super::ledger::Ledger;
 use super::reconcile::{Agent, AgentError};
 use crate::durable::{DurableError, HostLock, LockError};
 use crate::host::PortError;
-use crate::host::vault::{Access, Checked, Depth, Location, Pace};
+use crate::host::vault::{Checked, Depth};
+use crate::model::Name;
 use crate::model::document::{Document, Repository};
 use crate::model::report::ErrorReport;
-use crate::model::{Name, Secret};
 
 /// A backup, restore or recovery that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,18 @@ pub enum BackupError {
     NoKey(Name),
     #[error("the key of `{0}` is damaged: it is not text")]
     KeyDamaged(PathBuf),
+    #[error("{0}")]
+    Secret(ErrorReport),
+    #[error("`{location}` cannot be reached without `{what}`")]
+    NotBrought { location: String, what: &'static str },
+    #[error("line {0} of the credentials is not one of theirs")]
+    Credentials(usize),
+    #[error("the SSH key `{0}` is damaged")]
+    SshKey(PathBuf),
+    #[error("the document does not say which server it is of")]
+    NoServer,
+    #[error("nothing is deleted in `{0}` by this server: it is `append_only`")]
+    AppendOnly(Name),
     #[error("there is no snapshot of `{instance}` in `{repository}`{}", .at.as_ref().map(|at| format!(" that is `{at}`")).unwrap_or_default())]
     NoSnapshot { repository: String, instance: Name, at: Option<String> },
     #[error("no key of `{repository}` is `{id}`")]
@@ -111,7 +127,7 @@ impl BackupError {
     fn of(self, name: &Name, repository: &Repository) -> Self {
         match self {
             BackupError::Vault(source) => {
-                let location = repository.location.clone();
+                let location = repository.location.to_string();
                 BackupError::Repository { name: name.clone(), location, source: source.into() }
             }
             other => other,
@@ -134,6 +150,27 @@ impl BackupError {
             BackupError::NoKey(name) => (
                 "backup.no-key",
                 Some(format!("socle agent backup now --repository {name} makes the repository and its key")),
+            ),
+            BackupError::Secret(report) => return ErrorReport { code: "backup.secret".into(), ..report.clone() },
+            BackupError::NotBrought { what, .. } => (
+                "backup.not-brought",
+                Some(format!("write `{what} = …` into a file that only root reads, and add `--credentials FILE`")),
+            ),
+            BackupError::Credentials(_) => (
+                "backup.credentials",
+                Some(
+                    "they are `password`, `access-key-id`, `secret-access-key`, `ssh-key`, `host-keys` and `region`"
+                        .into(),
+                ),
+            ),
+            BackupError::SshKey(path) => (
+                "backup.ssh-key",
+                Some(format!("move `{}` away; `socle agent backup ssh-key` makes another", path.display())),
+            ),
+            BackupError::NoServer => ("backup.no-server", Some("add `[server]` and `name = \"…\"`".into())),
+            BackupError::AppendOnly(name) => (
+                "backup.append-only",
+                Some(format!("socle agent backup prune --repository {name} --credentials FILE, of whoever may delete")),
             ),
             BackupError::KeyDamaged(_) => {
                 ("backup.key-damaged", Some("put the recovery key you keep into this file".into()))
@@ -220,12 +257,6 @@ impl Agent {
         Ok(checked)
     }
 
-    /// How a repository whose key is here is opened.
-    pub fn access(&self, name: &Name, repository: &Repository) -> Result<Access, BackupError> {
-        let key = key::read(&self.state, name)?.ok_or_else(|| BackupError::NoKey(name.clone()))?;
-        Ok(access(&self.host.root, &repository.location, key))
-    }
-
     /// What this server has accepted; an empty document if nothing was.
     pub(super) fn document(&self) -> Result<Document, AgentError> {
         match self.accepted(&Ledger::load(&self.state)?) {
@@ -239,12 +270,6 @@ impl Agent {
         make_private(&directory)?;
         Ok(HostLock::take(&directory.join("lock"), &format!("a backup, PID {}", std::process::id()))?)
     }
-}
-
-/// A directory as it is written in a document.
-pub fn access(root: &Path, location: &str, password: Secret) -> Access {
-    let location = Location::Directory(root.join(location.trim_start_matches('/')));
-    Access { location, password, pace: Pace::default() }
 }
 
 /// `backup/<repository>` of the agent's state: its key, its record, its lock.

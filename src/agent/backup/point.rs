@@ -88,7 +88,10 @@ impl Agent {
         let stood = stood?;
         let saved = saved?;
         if self.settled(name)? != before {
-            self.vault.forget(access, std::slice::from_ref(&saved.snapshot.id)).await?;
+            // Where nothing is taken out it stays, and is not what counts: the next one is newer.
+            if !access.append_only {
+                self.vault.forget(access, std::slice::from_ref(&saved.snapshot.id)).await?;
+            }
             return Err(BackupError::Moved(name.clone()));
         }
         Ok((saved, stood))

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::content::{self, CONFIG, DIRECTORIES, DOCUMENT, FORM, MANIFEST, Manifest, OWN_RECIPES, RECIPES, SECRETS};
-use super::{BackupError, access, key};
+use super::{BackupError, Brought, key};
 use crate::agent::ledger::Ledger;
 use crate::agent::reconcile::{Agent, AgentError};
 use crate::durable::{self, HostLock};
 use crate::host::vault::{Access, Renamed, Snapshot, SnapshotId};
+use crate::model::document::{Repository, RepositoryLocation};
 use crate::model::{Digest, Name, Secret};
 use crate::recipe;
 use crate::resources::setup::{Dump, Identity, Observed, Returned, Staged, State, observe};
@@ -86,28 +87,38 @@ impl Agent {
         self.stage(&from.1, &plan.snapshot, manifest, &plan.instance).await
     }
 
-    /// Gets every instance of a lost server ready on a blank one. The document it answers is to be applied, and
-    /// then [`Agent::recovered`].
-    pub async fn stage_recovery(&self, location: &str, password: Secret) -> Result<String, BackupError> {
+    /// Gets every instance of a lost server ready on a blank one, with the recovery key and what else was brought.
+    /// The document it answers is to be applied, and then [`Agent::recovered`].
+    pub async fn stage_recovery(
+        &self,
+        location: &RepositoryLocation,
+        password: Secret,
+        brought: &Brought,
+    ) -> Result<String, BackupError> {
         let ledger = Ledger::load(&self.state).map_err(AgentError::from)?;
         let begun = self.state.join("recovering");
         if ledger.accepted.is_some() && !begun.exists() {
             return Err(BackupError::NotBlank);
         }
         make(&self.state, 0o700)?;
-        let from = (location.to_owned(), access(&self.host.root, location, password.clone()));
+        let name: Name = "recovery".parse().expect("this is a name");
+        let access = self.access_with(&name, &Repository::at(location.clone()), password.clone(), Some(brought))?;
+        let from = (location.to_string(), access);
         let newest = self.newest_of_each(&from).await?;
         let latest = newest
             .values()
             .max_by_key(|snapshot| snapshot.at)
-            .ok_or_else(|| BackupError::Nothing(location.to_owned()))?;
+            .ok_or_else(|| BackupError::Nothing(location.to_string()))?;
         let document = self.text(&from.1, &latest.id, DOCUMENT).await?;
         let parsed = crate::model::document::parse("document.toml", &document).map_err(AgentError::Refused)?;
         // A recovery that was interrupted begins again, and a blank server is known by this.
-        durable::write(&begun, location.as_bytes(), 0o600).map_err(BackupError::Record)?;
-        for (name, repository) in parsed.repositories.iter().filter(|(_, repository)| repository.location == location) {
-            tracing::info!(%name, location = repository.location, "the key that was brought is kept");
+        durable::write(&begun, location.as_str().as_bytes(), 0o600).map_err(BackupError::Record)?;
+        for (name, repository) in
+            parsed.repositories.iter().filter(|(_, repository)| repository.location.leads_to(location))
+        {
+            tracing::info!(%name, %location, "the key that was brought is kept");
             key::keep(&self.state, name, &password)?;
+            self.keep_brought(repository, brought)?;
         }
         self.bring_recipes(&from.1, &latest.id).await?;
         for (name, snapshot) in newest.iter().filter(|(name, _)| parsed.instances.contains_key(*name)) {

@@ -6,23 +6,20 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::content;
+use super::prune::PRUNE_KEEPS;
 use super::record::{Check, Failed, Good};
-use super::{BackupError, Record, access, asked_to_end, keep, key};
+use super::{BackupError, Record, asked_to_end, key};
 use crate::agent::reconcile::Agent;
 use crate::host::PortError;
-use crate::host::vault::{Access, Checked, Depth, Pruned, Saved, Snapshot};
+use crate::host::vault::{Checked, Depth, Saved, Snapshot};
 use crate::model::Name;
-use crate::model::document::{Document, InstanceState, Keep, Repository};
+use crate::model::document::{Document, InstanceState, Repository};
 use crate::model::report::ErrorReport;
 
 /// After so many backups all data was read back once.
 const SHARES: u32 = 14;
 /// Between two prunes.
 const PRUNE_EVERY_S: i64 = 7 * 86400;
-/// Packs are deleted only this long after they were marked: longer than any backup of another server to the same
-/// repository takes.
-const PRUNE_KEEPS: Duration = Duration::from_secs(48 * 3600);
 
 /// What became of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,16 +47,6 @@ pub struct Ran {
     pub check: Check,
     /// Snapshots that no rule keeps any more.
     pub forgotten: usize,
-}
-
-/// What was taken out of a repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Tidied {
-    pub repository: Name,
-    /// Snapshots that no rule keeps any more.
-    pub forgotten: usize,
-    #[serde(flatten)]
-    pub pruned: Pruned,
 }
 
 impl Ran {
@@ -96,7 +83,7 @@ impl Agent {
         let _lock = self.backup_lock(name)?;
         let document = self.document()?;
         let (key, new_key) = key::read_or_make(&self.state, name, self.random)?;
-        let access = access(&self.host.root, &repository.location, key);
+        let access = self.access_with(name, repository, key, None)?;
         self.vault.make(&access).await?;
         let mut record = Record::load(&self.state, name)?;
         let wanted = |instance: &Name| only.is_empty() || only.contains(instance);
@@ -118,13 +105,12 @@ impl Agent {
         record.check = Some(check.clone());
         record.store(&self.state, name)?;
         // Of a damaged repository nothing is taken away.
-        let forgotten = match check.damage.is_empty() {
+        let may_remove = check.damage.is_empty() && !repository.append_only;
+        let forgotten = match may_remove {
             true => self.let_go(&access, repository.keep, &server(self, &document)).await?,
             false => 0,
         };
-        if check.damage.is_empty()
-            && record.pruned_at.is_none_or(|at| now.as_second() - at.as_second() >= PRUNE_EVERY_S)
-        {
+        if may_remove && record.pruned_at.is_none_or(|at| now.as_second() - at.as_second() >= PRUNE_EVERY_S) {
             self.vault.prune(&access, PRUNE_KEEPS, &*self.host.progress).await?;
             record.pruned_at = Some(now);
             record.store(&self.state, name)?;
@@ -132,46 +118,6 @@ impl Agent {
         Ok(Ran { repository: name.clone(), new_key, instances, check, forgotten })
     }
 
-    /// Lets go what no rule keeps, and gives its room back: packs are marked first, and deleted two days later.
-    pub async fn prune_backup(&self, name: &Name, repository: &Repository) -> Result<Tidied, BackupError> {
-        let _lock = self.backup_lock(name)?;
-        let of = |error: PortError| BackupError::from(error).of(name, repository);
-        let access = self.access(name, repository)?;
-        let mut record = Record::load(&self.state, name)?;
-        let checked = self.vault.check(&access, Depth::Structure, &*self.host.progress).await.map_err(of)?;
-        if !checked.damage.is_empty() {
-            return Err(BackupError::Damaged(name.clone()));
-        }
-        let host = server(self, &self.document()?);
-        let forgotten =
-            self.let_go(&access, repository.keep, &host).await.map_err(|error| error.of(name, repository))?;
-        let pruned = self.vault.prune(&access, PRUNE_KEEPS, &*self.host.progress).await.map_err(of)?;
-        record.pruned_at = Some((self.now)());
-        record.store(&self.state, name)?;
-        Ok(Tidied { repository: name.clone(), forgotten, pruned })
-    }
-
-    /// Forgets what no rule keeps, of this server only, each instance for itself; and what a backup read ahead.
-    async fn let_go(&self, access: &Access, rules: Keep, server: &str) -> Result<usize, BackupError> {
-        let all = self.vault.snapshots(access).await?;
-        let mut unneeded = Vec::new();
-        let mine = |snapshot: &&Snapshot| snapshot.host == server;
-        let instances: BTreeSet<Name> =
-            all.iter().filter(mine).filter_map(|snapshot| content::instance_of(&snapshot.tags)).collect();
-        for instance in instances {
-            let tag = content::tag(&instance);
-            let of_it: Vec<&Snapshot> =
-                all.iter().filter(mine).filter(|snapshot| snapshot.tags.contains(&tag)).collect();
-            let times: Vec<Timestamp> = of_it.iter().map(|snapshot| snapshot.at).collect();
-            unneeded.extend(keep::unneeded(&times, rules).into_iter().map(|at| of_it[at].id.clone()));
-        }
-        let forgotten = unneeded.len();
-        unneeded
-            .extend(all.iter().filter(mine).filter(|one| content::is_unfinished(&one.tags)).map(|one| one.id.clone()));
-        if !unneeded.is_empty() {
-            self.vault.forget(access, &unneeded).await?;
-        }
-        Ok(forgotten)
     }
 }
 

@@ -84,12 +84,7 @@ mod tests {
     fn an_age_is_held_against_the_promise() {
         let name: Name = "home".parse().unwrap();
         let blog: Name = "blog".parse().unwrap();
-        let repository = Repository {
-            location: "/srv/backup".into(),
-            on_calendar: "daily".into(),
-            max_age_hours: 26,
-            keep: Default::default(),
-        };
+        let repository = Repository { max_age_hours: 26, ..Repository::at("/srv/backup".parse().unwrap()) };
         let now = at("2026-11-23T12:00:00Z");
         let saved = |good: Option<&str>, failed: bool| Record {
             instances: [(

@@ -206,6 +206,18 @@ impl Agent {
         (Settings { certificates, authorities, providers }, opening.faults)
     }
 
+    /// One secret that the document names, opened; see [`Opening::secret`].
+    pub(in crate::agent) fn named_secret(
+        &self,
+        path: [&str; 3],
+        owner: &str,
+        source: &SecretSource,
+    ) -> Result<Secret, ErrorReport> {
+        let mut opening = Opening { agent: self, sealing: Sealing::default(), faults: Vec::new() };
+        let opened = opening.secret(path, owner, source);
+        opened.ok_or_else(|| opening.faults.remove(0).error)
+    }
+
     /// How the certificates of a document stand.
     pub fn standings(&self, document: &Document) -> Vec<Standing> {
         let (store, now) = (self.certificates(), (self.now)());

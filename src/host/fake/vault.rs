@@ -77,7 +77,7 @@ fn place(access: &Access) -> PathBuf {
     match &access.location {
         Location::Directory(path) => path.clone(),
         Location::Rest { url, .. } => url.into(),
-        Location::Sftp { host, path, .. } => Path::new(host).join(path.strip_prefix("/").unwrap_or(path)),
+        Location::Sftp { host, path, .. } => Path::new(host).join(path.trim_start_matches('/')),
         Location::S3 { endpoint, bucket, prefix, .. } => format!("{endpoint}/{bucket}/{prefix}").into(),
     }
 }
@@ -251,6 +251,7 @@ impl Vault for FakeVault {
 
     async fn forget(&self, access: &Access, snapshots: &[SnapshotId]) -> PortResult<()> {
         self.with(access, |repository| {
+            only_with_leave(access)?;
             repository.snapshots.retain(|(snapshot, _)| !snapshots.contains(&snapshot.id));
             Ok(())
         })
@@ -274,9 +275,17 @@ impl Vault for FakeVault {
 
     async fn remove_key(&self, access: &Access, id: &str) -> PortResult<()> {
         self.with(access, |repository| {
+            only_with_leave(access)?;
             repository.keys.retain(|(known, _)| known != id);
             Ok(())
         })
+    }
+}
+
+fn only_with_leave(access: &Access) -> PortResult<()> {
+    match access.append_only {
+        true => Err(PortError::new("vault.read-only", "nothing is taken out of this repository")),
+        false => Ok(()),
     }
 }
 
@@ -292,6 +301,7 @@ mod tests {
     #[tokio::test]
     async fn the_fake_keeps_the_contract() {
         let scratch = tempfile::tempdir().unwrap();
-        contract::vault(&FakeVault::default(), &scratch.path().join("repository"), scratch.path()).await;
+        let location = Location::Directory(scratch.path().join("repository"));
+        contract::vault(&FakeVault::default(), &location, scratch.path()).await;
     }
 }

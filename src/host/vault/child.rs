@@ -14,7 +14,7 @@ use super::error::{Failure, VaultError};
 use super::format::Repo;
 use super::restore::{read, restore};
 use super::save::{Wanted, save};
-use super::store::{LocalStore, RestStore, Store};
+use super::store::{KeptStore, LocalStore, RestStore, S3Place, S3Store, SftpPlace, SftpStore, Store};
 use super::wire::{Act, Line, Place, Request, Word};
 use super::{SUBCOMMAND, upkeep};
 
@@ -136,8 +136,9 @@ fn act(
     words: Arc<Words>,
     tell: &Arc<Tell>,
 ) -> Result<serde_json::Value, VaultError> {
-    let Request { at, password, pace, act } = request;
+    let Request { at, password, pace, append_only, act } = request;
     let store = open(at)?;
+    let store = if append_only { Arc::new(KeptStore(store)) } else { store };
     let repo = || Repo::open(store.clone(), &password, pace);
     match act {
         Act::Make => answer(&upkeep::make(&store, &password, pace)?),
@@ -170,9 +171,11 @@ fn open(place: Place) -> Result<Arc<dyn Store>, VaultError> {
     match place {
         Place::Directory(path) => Ok(Arc::new(LocalStore::new(path))),
         Place::Rest { url, user } => Ok(Arc::new(RestStore::new(&url, user)?)),
-        Place::Sftp { .. } | Place::S3 { .. } => {
-            let error = io::Error::new(io::ErrorKind::Unsupported, "this kind of location is not supported");
-            Err(VaultError::Request(error))
+        Place::Sftp { host, port, user, path, identity, host_keys } => {
+            Ok(Arc::new(SftpStore::new(SftpPlace { user, host, port, path, identity, host_keys })?))
+        }
+        Place::S3 { endpoint, region, bucket, prefix, key, secret } => {
+            Ok(Arc::new(S3Store::new(S3Place { endpoint, region, bucket, prefix }, key, secret)?))
         }
     }
 }

@@ -70,6 +70,7 @@ impl VaultError {
             StoreFault::Full => StoreFault::Full,
             StoreFault::ReadOnly => StoreFault::ReadOnly,
             StoreFault::Forbidden(text) => StoreFault::Forbidden(text.clone()),
+            StoreFault::Stranger(text) => StoreFault::Stranger(text.clone()),
             StoreFault::Unreachable(text) => StoreFault::Unreachable(text.clone()),
             StoreFault::Other(_) => return self,
         };
@@ -83,6 +84,7 @@ impl VaultError {
                 StoreFault::Full => "vault.full",
                 StoreFault::ReadOnly => "vault.read-only",
                 StoreFault::Forbidden(_) => "vault.forbidden",
+                StoreFault::Stranger(_) => "vault.host-key",
                 StoreFault::Unreachable(_) => "vault.unreachable",
                 StoreFault::Other(_) => "vault.store",
             },
@@ -105,6 +107,12 @@ impl VaultError {
         match self {
             Self::Damaged { .. } => Some("`socle agent backup check` names all that is damaged"),
             Self::Store(error) if error.is_absent() => Some("`socle agent backup check` names all that is damaged"),
+            Self::Store(StoreError { fault: StoreFault::Stranger(_), .. }) => {
+                Some("ask whoever runs it whether its key was changed; only then change `host_keys`")
+            }
+            Self::Store(StoreError { fault: StoreFault::ReadOnly, .. }) => {
+                Some("if the storage only takes, who may delete brings it along: `--credentials FILE`")
+            }
             Self::WrongKey(_) => Some("`socle agent backup key` lists the keys of a repository"),
             Self::NoSnapshot(_) => Some("`socle agent backup list` shows the snapshots there are"),
             _ => None,
@@ -141,8 +149,9 @@ pub(super) struct Failure {
 }
 
 /// The codes a child may answer; see [`super::Vault`].
-const CODES: [&str; 17] = [
+const CODES: [&str; 18] = [
     "vault.forbidden",
+    "vault.host-key",
     "vault.unreachable",
     "vault.wrong-key",
     "vault.no-repository",
@@ -213,6 +222,7 @@ mod tests {
             fault(StoreFault::Full),
             fault(StoreFault::ReadOnly),
             fault(StoreFault::Forbidden("x".into())),
+            fault(StoreFault::Stranger("x".into())),
             fault(StoreFault::Unreachable("x".into())),
             fault(StoreFault::Other("x".into())),
             VaultError::Library { act: "save", text: "x".into() },

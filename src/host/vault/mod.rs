@@ -28,6 +28,7 @@ mod restore;
 mod rustic;
 mod save;
 mod source;
+mod ssh_key;
 mod store;
 mod upkeep;
 mod wire;
@@ -35,6 +36,7 @@ mod wire;
 pub use child::child_main;
 pub use port::*;
 pub use rustic::RusticVault;
+pub use ssh_key::{SshKey, SshKeyError};
 
 /// The hidden subcommand.
 pub const SUBCOMMAND: &str = "internal-vault";

@@ -19,6 +19,8 @@ pub struct Access {
     /// The recovery key: what restic calls the password.
     pub password: Secret,
     pub pace: Pace,
+    /// Nothing is taken out of it by us, whatever the credentials would allow.
+    pub append_only: bool,
 }
 
 /// Where a repository is. Its credentials are opened already.
@@ -28,10 +30,11 @@ pub enum Location {
     Directory(PathBuf),
     /// The REST protocol of restic (<https://restic.readthedocs.io/en/stable/100_references.html#rest-backend>).
     Rest { url: String, user: Option<(String, Secret)> },
-    /// `ssh` with this key file and no other; the server's key is one of `known_hosts`.
-    Sftp { host: String, port: u16, user: String, path: PathBuf, identity: PathBuf, known_hosts: PathBuf },
+    /// Let in by `identity`, a private key in OpenSSH's form; the server shows one of `host_keys`. `path` is absolute
+    /// or below the user's home directory.
+    Sftp { host: String, port: u16, user: String, path: String, identity: Secret, host_keys: Vec<String> },
     /// A bucket of S3-compatible storage, addressed by path.
-    S3 { endpoint: String, region: String, bucket: String, prefix: String, key: String, secret: Secret },
+    S3 { endpoint: String, region: String, bucket: String, prefix: String, key: Secret, secret: Secret },
 }
 
 /// Most bytes a second, each way; `None`: as fast as it goes.
@@ -190,7 +193,7 @@ pub struct KeyInfo {
 ///
 /// Codes of errors: `vault.unreachable` (retryable), `vault.in-use` (by restic; retryable), `vault.wrong-key`,
 /// `vault.no-repository`, `vault.damaged`, `vault.read-only` (or it only takes), `vault.forbidden` (it refuses our
-/// credentials), `vault.full`, `vault.store`; `vault.source` (what was to be saved could not be read),
+/// credentials), `vault.host-key` (a server is not the one that was named), `vault.full`, `vault.store`; `vault.source` (what was to be saved could not be read),
 /// `vault.target` and `vault.target-full` (of a restore), `vault.no-snapshot` (or no such path in it),
 /// `vault.key-in-use`, `vault.given-up` (by whoever asked), `vault.library`, `vault.child`.
 #[async_trait]

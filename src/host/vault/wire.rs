@@ -15,6 +15,7 @@ pub(super) struct Request {
     pub at: Place,
     pub password: String,
     pub pace: Pace,
+    pub append_only: bool,
     pub act: Act,
 }
 
@@ -23,7 +24,7 @@ pub(super) struct Request {
 pub(super) enum Place {
     Directory(PathBuf),
     Rest { url: String, user: Option<(String, String)> },
-    Sftp { host: String, port: u16, user: String, path: PathBuf, identity: PathBuf, known_hosts: PathBuf },
+    Sftp { host: String, port: u16, user: String, path: String, identity: String, host_keys: Vec<String> },
     S3 { endpoint: String, region: String, bucket: String, prefix: String, key: String, secret: String },
 }
 
@@ -120,7 +121,13 @@ pub(super) struct Beside {
 
 impl Request {
     pub fn new(access: &Access, act: Act) -> Self {
-        Self { at: place(&access.location), password: access.password.expose().to_owned(), pace: access.pace, act }
+        Self {
+            at: place(&access.location),
+            password: access.password.expose().to_owned(),
+            pace: access.pace,
+            append_only: access.append_only,
+            act,
+        }
     }
 }
 
@@ -130,11 +137,12 @@ fn place(location: &Location) -> Place {
         Location::Rest { url, user } => {
             Place::Rest { url, user: user.map(|(name, password)| (name, password.expose().to_owned())) }
         }
-        Location::Sftp { host, port, user, path, identity, known_hosts } => {
-            Place::Sftp { host, port, user, path, identity, known_hosts }
+        Location::Sftp { host, port, user, path, identity, host_keys } => {
+            Place::Sftp { host, port, user, path, identity: identity.expose().to_owned(), host_keys }
         }
         Location::S3 { endpoint, region, bucket, prefix, key, secret } => {
-            Place::S3 { endpoint, region, bucket, prefix, key, secret: secret.expose().to_owned() }
+            let (key, secret) = (key.expose().to_owned(), secret.expose().to_owned());
+            Place::S3 { endpoint, region, bucket, prefix, key, secret }
         }
     }
 }

@@ -16,6 +16,7 @@
 
 mod certificates;
 mod check;
+mod location;
 mod parse;
 mod schema;
 mod structure;
@@ -27,6 +28,7 @@ pub use certificates::{
     AcmeAuthority, AcmeWish, BUILT_IN, Binding, Certificate, CertificateSource, Certificates, ChallengeKind,
     DnsProvider, SecretSource, SourceKind,
 };
+pub use location::{HostKey, HostKeyError, LocationError, RepositoryLocation, RepositoryPlace};
 pub use parse::{Found, Judged, MAX_BYTES, Wrong, name, parse, place_of, position_of, read_as, values};
 pub use schema::{schema, without_null};
 
@@ -205,14 +207,48 @@ impl Engine {
 /// Where backups go, when, and how many stay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repository {
-    /// A directory of this server, absolute.
-    pub location: String,
+    pub location: RepositoryLocation,
+    /// What an SSH server may show; not empty for one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_keys: Vec<HostKey>,
+    /// Of S3-compatible storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// By name: [`RepositoryPlace::secrets`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<Name, SecretSource>,
+    /// The agent deletes nothing: somebody else prunes, with another credential.
+    #[serde(default)]
+    pub append_only: bool,
+    /// KiB a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_upload_kib: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_download_kib: Option<u32>,
     /// systemd.time(7).
     pub on_calendar: String,
     /// The last good backup is never older than this.
     #[serde(default = "a_day_and_some")]
     pub max_age_hours: u32,
     pub keep: Keep,
+}
+
+impl Repository {
+    /// With nothing said but where it is.
+    pub fn at(location: RepositoryLocation) -> Self {
+        Self {
+            location,
+            host_keys: Vec::new(),
+            region: None,
+            secrets: BTreeMap::new(),
+            append_only: false,
+            limit_upload_kib: None,
+            limit_download_kib: None,
+            on_calendar: "daily".to_owned(),
+            max_age_hours: a_day_and_some(),
+            keep: Keep::default(),
+        }
+    }
 }
 
 /// A daily backup, with room for its random delay and for how long it takes.

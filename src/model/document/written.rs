@@ -221,9 +221,28 @@ impl Default for File {
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("required" = ["location"]))]
 pub(super) struct Repository {
-    /// A directory of this server (better: of another disk), by its absolute path.
+    /// As restic writes it: a directory of this server (better: of another disk) by its absolute path,
+    /// `sftp://USER@HOST/PATH` (below the user's home; with `//`, from the root), `rest:https://USER@HOST/PATH/`,
+    /// or `s3:https://HOST/BUCKET/PREFIX`.
     #[schemars(extend("examples" = ["/srv/backup/socle"]))]
     pub location: Option<String>,
+    /// For `sftp:`: the public keys that the server may show, as `ssh-keyscan` prints them after the name.
+    pub host_keys: Vec<String>,
+    /// For `s3:`: the region of the bucket, `us-east-1` if not given.
+    pub region: Option<String>,
+    /// Sealed to this server (`socle fleet seal SERVER backup-NAME SECRET`): for `rest:` with a user `password`, for
+    /// `s3:` `access-key-id` and `secret-access-key`.
+    pub secrets: BTreeMap<String, String>,
+    /// The same in files of this server, readable by root only.
+    pub secret_files: BTreeMap<String, String>,
+    /// Nothing is deleted by this server: somebody else prunes, with a credential of their own.
+    pub append_only: bool,
+    /// The most KiB a second to the repository.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub limit_upload_kib: Option<u32>,
+    /// The most KiB a second from the repository.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub limit_download_kib: Option<u32>,
     /// When backups are made (systemd.time(7)).
     pub on_calendar: String,
     /// The age of the last good backup, in hours, from which it is told as a problem.
@@ -236,6 +255,13 @@ impl Default for Repository {
     fn default() -> Self {
         Self {
             location: None,
+            host_keys: Vec::new(),
+            region: None,
+            secrets: BTreeMap::new(),
+            secret_files: BTreeMap::new(),
+            append_only: false,
+            limit_upload_kib: None,
+            limit_download_kib: None,
             on_calendar: "daily".to_owned(),
             max_age_hours: super::a_day_and_some(),
             keep: Keep::default(),

@@ -220,7 +220,8 @@ impl Join {
         }
     }
 
-    /// The services that the timers start come with the program: `socle-backup@.service`, `socle-drill@.service`.
+    /// The services that the timers start come with the program: `socle-backup@.service` without a network,
+    /// `socle-backup-remote@.service` with one, `socle-drill@.service`.
     fn repositories(&mut self, document: &Document) {
         for (name, repository) in &document.repositories {
             let timer = TimerUnit {
@@ -230,7 +231,8 @@ impl Join {
                 jitter_s: 1800,
             };
             let desired = own(timer.render(), true, Some(true), None);
-            let timer = id(Kind::Service, format!("socle-backup@{name}.timer"));
+            let service = if repository.location.is_remote() { "socle-backup-remote" } else { "socle-backup" };
+            let timer = id(Kind::Service, format!("{service}@{name}.timer"));
             self.simple(&place("repositories", name), timer, desired, BTreeSet::new());
             let drill = TimerUnit {
                 description: format!("socle: a drill of a backup in {name}"),

@@ -10,8 +10,9 @@ use crate::model::Secret;
 
 use super::put;
 
-fn access(location: &Path, key: &str) -> Access {
-    Access { location: Location::Directory(location.to_owned()), password: Secret::new(key), pace: Pace::default() }
+fn access(location: &Location, key: &str) -> Access {
+    let (location, password) = (location.clone(), Secret::new(key));
+    Access { location, password, pace: Pace::default(), append_only: false }
 }
 
 fn order(entries: Vec<Entry>) -> Order {
@@ -59,8 +60,8 @@ async fn content(vault: &dyn Vault, access: &Access, saved: &Saved, path: &str) 
     Ok(text)
 }
 
-/// `location`: a directory that is not there yet; `scratch`: an empty one.
-pub async fn vault(vault: &dyn Vault, location: &Path, scratch: &Path) {
+/// `location`: where nothing is yet; `scratch`: an empty directory.
+pub async fn vault(vault: &dyn Vault, location: &Location, scratch: &Path) {
     let home = access(location, "abcd-efgh");
     assert_eq!(code(vault.snapshots(&home).await), "vault.no-repository");
     assert!(vault.make(&home).await.unwrap());
@@ -159,4 +160,11 @@ pub async fn vault(vault: &dyn Vault, location: &Path, scratch: &Path) {
     vault.remove_key(&other, &old.id).await.unwrap();
     assert_eq!(code(vault.snapshots(&home).await), "vault.wrong-key");
     assert_eq!(vault.snapshots(&other).await.unwrap().len(), 1);
+
+    // Where nothing may be taken out, there is more and not less.
+    let kept = Access { append_only: true, ..other };
+    let third = vault.save(&kept, order(vec![note()]), &Quiet).await.unwrap();
+    assert_eq!(code(vault.forget(&kept, std::slice::from_ref(&third.snapshot.id)).await), "vault.read-only");
+    assert_eq!(code(vault.remove_key(&kept, &old.id).await), "vault.read-only");
+    assert_eq!(vault.snapshots(&kept).await.unwrap().len(), 2);
 }

@@ -25,6 +25,8 @@ pub enum StoreFault {
     ReadOnly,
     #[error("the storage refuses our credentials: {0}")]
     Forbidden(String),
+    #[error("the server shows a key that is none of its `host_keys`: {0}")]
+    Stranger(String),
     #[error("the storage does not answer: {0}")]
     Unreachable(String),
     #[error("{0}")]

@@ -5,16 +5,23 @@
 
 mod bridge;
 mod error;
+mod http;
+mod kept;
 mod local;
 mod rest;
+mod s3;
+mod sftp;
 
 use bytes::Bytes;
 pub use rustic_core::Id;
 
 pub(super) use bridge::{Bridge, Faults, Pacer};
 pub(super) use error::{StoreError, StoreFault};
+pub(super) use kept::KeptStore;
 pub(super) use local::LocalStore;
 pub(super) use rest::RestStore;
+pub(super) use s3::{S3Place, S3Store};
+pub(super) use sftp::{SftpPlace, SftpStore};
 
 /// The kinds of files of restic's repository
 /// (<https://restic.readthedocs.io/en/stable/100_references.html#repository-layout>).

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod instances;
+mod repositories;
 mod server;
 mod services;
 

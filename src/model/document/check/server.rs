@@ -1,10 +1,10 @@
-//! `[packages]`, `[accounts]`, `[files]`, `[databases]` and `[repositories]`.
+//! `[packages]`, `[accounts]`, `[files]` and `[databases]`.
 
 use std::collections::BTreeMap;
 
 use super::super::parse::Wrong;
 use super::super::written::Presence;
-use super::super::{Account, Database, Engine, File, Repository, value, written};
+use super::super::{Account, Database, Engine, File, value, written};
 use super::Checker;
 use crate::model::Name;
 use crate::model::problem::shown;
@@ -75,33 +75,6 @@ impl Checker<'_> {
         }
         let content = written.content.unwrap_or_default();
         Some((path?, File { content, owner: owner?, group: group?, mode: mode?, present }))
-    }
-
-    pub(super) fn repositories(
-        &mut self,
-        written: BTreeMap<String, written::Repository>,
-    ) -> BTreeMap<Name, Repository> {
-        let mut repositories = BTreeMap::new();
-        let mut places: BTreeMap<String, String> = BTreeMap::new();
-        for (key, repository) in written {
-            let at = |field: &'static str| ["repositories", &key, field];
-            let name = self.keep_key(&["repositories", &key], value::name(&key));
-            let location = self.read(&at("location"), repository.location.as_deref(), value::repository);
-            let on_calendar = self.read(&at("on_calendar"), Some(&repository.on_calendar), value::calendar);
-            if repository.keep.last == 0 {
-                let wrong = Wrong::new("`last = 0` would keep no snapshot for certain");
-                self.at(&["repositories", &key, "keep", "last"], wrong.hint("1 at least"));
-            }
-            if let Some(first) = location.as_ref().and_then(|location| places.insert(location.clone(), key.clone())) {
-                let wrong = Wrong::new(format!("the repository `{first}` is already there"));
-                self.at(&at("location"), wrong.hint("a second copy of the backups belongs in another place"));
-            }
-            if let (Some(name), Some(location), Some(on_calendar)) = (name, location, on_calendar) {
-                let (max_age_hours, keep) = (repository.max_age_hours, repository.keep);
-                repositories.insert(name, Repository { location, on_calendar, max_age_hours, keep });
-            }
-        }
-        repositories
     }
 
     pub(super) fn databases(&mut self, written: BTreeMap<String, written::Database>) -> BTreeMap<Name, Database> {

@@ -3,10 +3,12 @@
 
 mod certificate;
 mod path;
+mod repository;
 mod service;
 
 pub(super) use certificate::{contact, directory, profile, setting};
-pub(super) use path::{free_path, gecos, line, mode, path, repository, writable_path};
+pub(super) use path::{free_path, gecos, line, mode, path, writable_path};
+pub(super) use repository::{region, repository, secret_file};
 pub(super) use service::{Listen, calendar, listen, program, system_call, unit, variable};
 
 use reqwest::Url;

@@ -105,26 +105,6 @@ pub(in crate::model::document) fn writable_path(text: &str) -> Result<String, Wr
     Ok(path)
 }
 
-/// Where backups may be kept on this server: not inside what they save.
-pub(in crate::model::document) fn repository(text: &str) -> Result<String, Wrong> {
-    if text.contains("://") || text.starts_with("rest:") || text.starts_with("sftp:") || text.starts_with("s3:") {
-        let wrong = Wrong::new(format!("{} is not a place this socle can keep backups in", shown(text)));
-        return Err(wrong.hint("name a directory of this server, such as the mount point of another disk"));
-    }
-    let path = path(text)?;
-    let below =
-        |parent: &&str| path == **parent || path.strip_prefix(*parent).is_some_and(|rest| rest.starts_with('/'));
-    const SAVED: [&str; 6] = ["/srv/socle", "/var/lib/socle", "/proc", "/sys", "/dev", "/run"];
-    match SAVED.iter().find(|parent| below(parent)) {
-        Some(parent) => Err(Wrong::new(format!("{} is below `{parent}`", shown(&path)))
-            .hint("backups belong elsewhere than what they save: another disk, best of all")),
-        None if path == "/" => {
-            Err(Wrong::new("`/` is the whole server").hint("name a directory, such as `/srv/backup`"))
-        }
-        None => Ok(path),
-    }
-}
-
 /// Permission bits from their octal digits.
 pub(in crate::model::document) fn mode(text: &str) -> Result<u32, Wrong> {
     let wrong = |why: &str| Wrong::new(format!("{} {why}", shown(text)));
