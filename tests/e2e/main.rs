@@ -4,6 +4,7 @@
 
 mod applications;
 mod apt;
+mod authority;
 mod backups;
 mod bootstrap;
 mod certificates;
@@ -12,6 +13,7 @@ mod faults;
 mod fleet;
 #[cfg(feature = "testing")]
 mod inside;
+mod interrupted_orders;
 mod isolation;
 mod machine;
 mod packages;

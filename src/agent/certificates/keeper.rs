@@ -58,9 +58,9 @@ pub enum KeeperError {
 /// How long an attempt waits for what.
 #[derive(Debug, Clone)]
 pub struct Patience {
-    /// Before the first look at an order, and the least between two.
+    /// Before the first look at an order; twice as long before each further one, if the authority says nothing.
     pub first: Duration,
-    /// The most between two, if the authority says nothing.
+    /// The most between two then.
     pub most: Duration,
     /// For an order to come on, once; then it is taken up at the next attempt.
     pub order: Duration,
@@ -71,7 +71,8 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            first: Duration::from_millis(500),
+            // An authority that is near needs some tenths of a second for a proof, and as many for a certificate.
+            first: Duration::from_millis(200),
             most: Duration::from_secs(10),
             order: Duration::from_secs(180),
             propagation: Duration::from_secs(600),

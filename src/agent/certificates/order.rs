@@ -173,7 +173,7 @@ impl Attempt<'_> {
         self.before(act).await;
         let patience = &self.run.parts.patience;
         let deadline = Instant::now() + patience.order;
-        let mut wait = patience.first;
+        let (mut wait, mut rest) = (patience.first, patience.first);
         loop {
             sleep(wait).await;
             let told = match order.refresh().await {
@@ -182,10 +182,11 @@ impl Attempt<'_> {
                 Err(error) if error.is_transient() && Instant::now() + wait < deadline => error.retry_after_s(),
                 Err(error) => return Err(error.into()),
             };
+            rest = (rest * 2).min(patience.most);
             wait = match told {
                 // Bounded, or the sum below would be beyond all clocks.
-                Some(seconds) => Duration::from_secs(seconds.min(1 << 30)).max(patience.first),
-                None => (wait * 2).min(patience.most),
+                Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(1 << 30)),
+                Some(_) | None => rest,
             };
             if Instant::now() + wait > deadline {
                 return Err(AttemptError::Pending { authority: self.progress().authority, retry_after_s: told });
