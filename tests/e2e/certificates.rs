@@ -148,6 +148,21 @@ fn a_site_is_served_by_https_without_anyone_asking() {
     assert!(status.contains("Revoked"), "{status}");
     assert_ne!(visited(&server, DOMAIN, "127.0.0.1"), second);
 
+    // What is served is looked at, not only what lies there: here nginx did not hear of a change.
+    let chain = "/var/lib/socle/tls/page/current/fullchain.pem";
+    let present = server.read(chain);
+    // The present one and the two before it are kept; the one made here at first is gone by now.
+    let kept =
+        server.run(&["find", "/var/lib/socle/tls/page", "-mindepth", "1", "-type", "d", "-printf", "%f "]).expect(0);
+    let mut kept: Vec<u32> = kept.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, [2, 3, 4]);
+    server.write(chain, &server.read("/var/lib/socle/tls/page/3/fullchain.pem"));
+    let differs = server.socle(&["agent", "cert", "check", "page"]);
+    assert_eq!(differs.code, 3, "{}", differs.stdout);
+    assert!(differs.stdout.contains("does not serve the certificate that is in place"), "{}", differs.stdout);
+    server.write(chain, &present);
+
     // A check orders nothing unless asked; an order for practice leaves nothing behind, and goes to the authority for
     // that unless another is named.
     let state = || server.run(&["find", "/var/lib/socle/tls", "/var/lib/socle/acme", "/run/socle"]).stdout;

@@ -180,8 +180,11 @@ fn no_pass_waits_for_an_order() {
     server.socle(&["agent", "status"]);
     assert!(begun.elapsed() < BUSY, "the order's own patience was not over: {:?}", begun.elapsed());
     authority.thaw();
-    wait_for("the certificate comes all the same", Duration::from_secs(180), || {
-        (listed(&server, "page")["source"] == "acme").then_some(())
+    let (resolve, url) = (format!("{DOMAIN}:443:127.0.0.1"), format!("https://{DOMAIN}/"));
+    let visit = ["curl", "-sS", "--cacert", "/root/trusted.pem", "--resolve", &resolve, &url];
+    wait_for("the certificate comes all the same, and a pass loads it", Duration::from_secs(180), || {
+        server.run(&visit).ok()
     });
+    assert_eq!(listed(&server, "page")["source"], "acme");
     visited(&server, DOMAIN, "127.0.0.1");
 }

@@ -14,6 +14,7 @@ use super::attempt::{Attempt, Task};
 use super::budget::Budget;
 use super::error::AttemptError;
 use super::internal::FleetAuthority;
+use super::proofs;
 use super::record::{RecordError, Records};
 use super::schedule::{self, Due, Why};
 use super::standing::{self, known};
@@ -180,6 +181,9 @@ impl Keeper {
     /// another. `asked` are renewed in any case. May be dropped at any moment and run again.
     pub async fn tend_all(&self, settings: &Settings, asked: &BTreeSet<Name>) -> Result<Vec<Outcome>, KeeperError> {
         let _lock = self.lock()?;
+        if let Err(error) = proofs::sweep(&self.parts.challenges, (self.parts.now)()) {
+            tracing::warn!("{error}");
+        }
         let run = Arc::new(self.run(settings));
         let width = Arc::new(Semaphore::new(WIDTH));
         let mut tasks = JoinSet::new();

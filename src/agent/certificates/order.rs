@@ -5,31 +5,20 @@
 //! May be dropped or killed at any await and at any write, and run again: it goes on where it was. The state of
 //! the order itself is asked of the authority, never remembered. Nothing is put in place that was not checked.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::attempt::Attempt;
 use super::error::AttemptError;
+use super::proofs;
 use super::record::{InProgress, Published};
 use super::watch::Act;
-use crate::durable::{self, DurableError};
 use crate::host::authority::{
     Authority, AuthorityError, Authorization, AuthorizationStatus, ChallengeKind, NewOrder, Order, OrderStatus, Refusal,
 };
 use crate::host::certificates::{Bundle, ChainProblem, chain, key};
 use crate::model::certificate::{Challenge, Meta, Origin};
-
-/// A file of HTTP-01, where the web server reads it.
-pub(super) fn write_proof(directory: &Path, token: &str, value: &str) -> Result<(), DurableError> {
-    let made = std::fs::create_dir_all(directory);
-    // Whatever the umask: the web server reads there.
-    let made = made.and_then(|()| std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)));
-    made.map_err(|error| DurableError::Write(directory.to_owned(), error))?;
-    durable::write(&directory.join(token), value.as_bytes(), 0o644)
-}
 
 /// What was put in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,7 +146,7 @@ impl Attempt<'_> {
         let Some(proof) = &one.proof else { return Ok(()) };
         let domain = || one.domain.clone();
         match &self.acme.challenge {
-            Challenge::Http01 => write_proof(&self.run.parts.challenges, &proof.token, &proof.value)
+            Challenge::Http01 => proofs::write(&self.run.parts.challenges, &proof.token, &proof.value)
                 .map_err(|source| AttemptError::Write { domain: domain(), source }),
             Challenge::Dns01 { provider } => {
                 let described = self.run.settings.providers.get(provider);
