@@ -133,7 +133,10 @@ mod tests {
                 changed[at] ^= 1 << bit;
                 let Ok(changed) = serde_json::from_slice::<Link>(&changed) else { continue };
                 let followed = follow(&[changed], &trusts(1));
-                assert!(followed.as_ref().map_or(true, |now| *now == trusts(1) || *now == trusts(2)), "{at}: {followed:?}");
+                assert!(
+                    followed.as_ref().map_or(true, |now| *now == trusts(1) || *now == trusts(2)),
+                    "{at}: {followed:?}"
+                );
             }
         }
         // Signed by another key in the name of the trusted one; a statement about another key; too many.

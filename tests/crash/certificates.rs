@@ -7,10 +7,10 @@ use super::authority::{Authority, visited};
 use super::machine::Machine;
 use super::{Moment, spread};
 
-/// Requests and handshakes, what is kept of an order, and what switches to a certificate. Each is held up a little, so
-/// that a kill after one of them comes before the next, whichever thread makes it.
-const CALLS: &str = "writev,sendto,sendmsg,rename,symlink";
-const HELD_UP: &str = "inject=writev,sendto,sendmsg,rename,symlink:delay_enter=20000";
+/// Requests and handshakes, what is kept of an order, and the switch to its certificate. Each is held up a little, so that
+/// a kill after one of them comes before the next, whichever thread makes it.
+const CALLS: &str = "writev,sendto,rename";
+const HELD_UP: &str = "inject=writev,sendto,rename:delay_enter=20000";
 /// Kills the process once so many calls were made.
 const KILLER: &str = "#!/bin/bash\nwhile read -r thread rest; do ((++made != $1)) || kill -KILL \"$thread\"; done\n";
 
