@@ -99,7 +99,7 @@ pub enum ControllerCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Replace it by a new one, which counts from the service's next start on; servers follow by themselves
+    /// Replace it by a new one from the next start on; the servers follow
     Rotate,
 }
 

@@ -108,6 +108,9 @@ async fn servers_follow_also_when_they_were_off_and_the_old_key_is_worth_nothing
     assert_eq!((second.from, here.visit(&world).await), (first, 2));
     assert_eq!((here.believes(), away.believes()), (vec![second.to], vec![first]));
 
+    // A controller of the same fleet that was not started again yet takes what the other signed for good.
+    assert!(newest(&world, "ks1").await.open(&[first]).is_ok());
+
     // Another key comes while the other is still off. When it is back, it follows both steps with one document.
     let (world, third) = rotated(world).await;
     assert_eq!(away.visit(&world).await, 3);
