@@ -29,12 +29,17 @@ impl Door {
         Self { listener: UnixListener::bind(machine.path().join("link.sock")).unwrap() }
     }
 
+    /// Of the next link that is still there: one whose controller let go at once may be gone before it is greeted.
     async fn hello(&self) -> (Reader<OwnedReadHalf, ToAgent>, Writer<OwnedWriteHalf, FromAgent>) {
-        let (stream, _) = self.listener.accept().await.unwrap();
-        let (read, write) = stream.into_split();
-        let mut writer = Writer::new(write, MAX_BYTES);
-        writer.send(&FromAgent::Hello { version: "test".to_owned(), position: None }).await.unwrap();
-        (Reader::new(read, MAX_BYTES), writer)
+        loop {
+            let (stream, _) = self.listener.accept().await.unwrap();
+            let (read, write) = stream.into_split();
+            let mut writer = Writer::new(write, MAX_BYTES);
+            let hello = FromAgent::Hello { version: "test".to_owned(), position: None };
+            if writer.send(&hello).await.is_ok() {
+                return (Reader::new(read, MAX_BYTES), writer);
+            }
+        }
     }
 }
 

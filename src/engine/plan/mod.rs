@@ -16,6 +16,8 @@
 //! 5. The package installations of a pass are one run of apt.
 //! 6. Units are enabled behind the rest of the Switch: from then on systemd takes every unit for changed, and
 //!    one reading of its files serves all.
+//! 7. A release is fetched beside the steps that do not need it: it waits for the network and the disk, and touches
+//!    nothing but its own directory.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::iter::Peekable;
@@ -26,7 +28,7 @@ use super::Observation;
 use crate::model::report::ErrorReport;
 use crate::model::{Kind, ResourceId};
 use crate::resources::{self, AnyChange, AnyDesired, AnyObserved, Diff, Phase, Wanted};
-use crate::resources::{package, service, setup};
+use crate::resources::{package, release, service, setup};
 
 mod graph;
 #[cfg(test)]
@@ -50,6 +52,9 @@ pub struct Step {
     pub change: AnyChange,
     /// Steps that must have succeeded, in order.
     pub needs: Vec<StepId>,
+    /// The steps that do not need it go on meanwhile.
+    #[serde(skip)]
+    pub beside: bool,
     /// Something it needs was refused or could not be looked at: it will not be tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<ResourceId>,
@@ -304,7 +309,9 @@ impl Draft {
         drop(waits);
         let steps = self.loose.into_iter().zip(waited).enumerate().map(|(id, (l, (needs, blocked_by)))| {
             let Loose { on, owner, phase, change, .. } = l;
-            Step { id, on, owner, phase, change, needs, blocked_by }
+            // Rule 7.
+            let beside = matches!(change, AnyChange::Release(release::Change::Fetch { .. }));
+            Step { id, on, owner, phase, change, needs, beside, blocked_by }
         });
         Plan { steps: steps.collect(), refused: self.refused, unknown: self.unknown }
     }
