@@ -133,6 +133,8 @@ impl Agent {
             self.check_with(&ledger, &payload.file, &payload.text)?;
             ledger.store(&self.state, &lock).map_err(AgentError::Ledger)?;
         }
+        // Interrupted before this, the next document leads from the old key to the new one once more.
+        Membership::believe(&self.state, envelope)?;
         let position = ledger.position().expect("a document was accepted");
         Ok((position, news))
     }

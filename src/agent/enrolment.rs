@@ -21,7 +21,7 @@ use crate::wire::key::{self, KeyError};
 use crate::wire::seal::{self, SealError};
 use crate::wire::tls::{self, TlsError};
 use crate::wire::token::TokenId;
-use crate::wire::{JoinToken, PublicKey, SigningKey};
+use crate::wire::{Envelope, JoinToken, PublicKey, SigningKey};
 
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
@@ -107,6 +107,19 @@ impl Membership {
     /// `None`: this server belongs to no fleet.
     pub fn load(state: &Path) -> Result<Option<Self>, EnrolError> {
         load(state, FLEET)
+    }
+
+    /// Takes over the key that follows the one this server believed. The envelope was opened with it.
+    pub fn believe(state: &Path, envelope: &Envelope) -> Result<(), EnrolError> {
+        let Some(mut membership) = Self::load(state)? else { return Ok(()) };
+        // It was followed before, when the envelope was opened.
+        let Ok(keys) = envelope.successors(&membership.document_keys) else { return Ok(()) };
+        if keys == membership.document_keys {
+            return Ok(());
+        }
+        tracing::info!("the fleet's documents are signed by another key from now on");
+        membership.document_keys = keys;
+        keep(state, FLEET, &membership)
     }
 
     /// Whether this server belongs to a fleet, also if the file that says to which is damaged.

@@ -53,7 +53,7 @@ pub enum CertCommand {
         /// Of this instance
         instance: Name,
         /// Order one for practice from Let's Encrypt's staging environment; nothing is put in place
-        #[arg(long)]
+        #[arg(long, visible_alias = "dry-run")]
         order: bool,
         /// Practise at this authority instead
         #[arg(long, value_name = "NAME", requires = "order")]

@@ -83,6 +83,11 @@ pub enum ControllerCommand {
     },
     /// Make this machine the controller of a backup; the service must not run
     Restore { file: PathBuf },
+    /// The key that signs the servers' documents
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// Print the certificate that visitors of the fleet's private sites trust (PEM)
     SitesAuthority {
         #[command(flatten)]
@@ -90,6 +95,12 @@ pub enum ControllerCommand {
     },
     /// Print the description of the API (OpenAPI)
     Openapi,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Replace it by a new one from the next start on; the servers follow
+    Rotate,
 }
 
 #[derive(Debug, Subcommand)]
@@ -141,6 +152,7 @@ pub fn run(args: ControllerArgs, places: Places, json: bool) -> anyhow::Result<E
         }
         ControllerCommand::Run => home::serve(directory, &config, socket.unwrap_or_else(home::runtime_socket)),
         ControllerCommand::Restore { file } => home::restore(&file, &directory, &config, json),
+        ControllerCommand::Key { command: KeyCommand::Rotate } => home::rotate_key(&directory, json),
         ControllerCommand::Openapi => print::json(&api::description()).map(|()| Exit::Converged),
         ControllerCommand::Server(Asked { controller, command }) => {
             home::runtime()?.block_on(server(&controller.on_socket(socket), command, json))

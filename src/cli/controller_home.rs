@@ -176,6 +176,36 @@ fn stopping() -> std::io::Result<CancellationToken> {
     Ok(stopping)
 }
 
+/// Each server takes the new key over with the next document it gets, which the next start signs for all of them.
+pub fn rotate_key(home: &Path, json: bool) -> anyhow::Result<Exit> {
+    let directory = home.join(keys::DIRECTORY);
+    if !directory.exists() {
+        print::error("there is no fleet here yet", Some("socle controller init"));
+        return Ok(Exit::BadInput);
+    }
+    privilege::become_owner_of(home)?;
+    match keys::Keys::rotate(&directory, real::now(), real::random) {
+        Ok(rotated) if json => {
+            print::json(&serde_json::json!({ "from": rotated.from.id(), "to": rotated.to.id() }))?;
+        }
+        Ok(rotated) => print::raw(
+            format!(
+                "documents are signed by key {} from the next start on, and no more by {}; servers take it over with their next\n\
+                 document, also those that are off now; backups of the controller from before are of no use any more\n\n\
+                 next: systemctl restart socle-controller\n      socle controller backup FILE\n",
+                rotated.to.id().short(),
+                rotated.from.id().short(),
+            )
+            .as_bytes(),
+        )?,
+        Err(error) => {
+            print::error(&format!("{:#}", anyhow::Error::from(error)), Some("socle controller restore FILE"));
+            return Ok(Exit::Unexpected);
+        }
+    }
+    Ok(Exit::Converged)
+}
+
 pub fn restore(file: &Path, home: &Path, config: &Path, json: bool) -> anyhow::Result<Exit> {
     let config = Config::load(config)?;
     // Before the change of user, who may not be allowed to read it.

@@ -64,7 +64,8 @@ fn put_together(archive: &Path, database: &Path, home: &Path) -> std::io::Result
     let mut tar = tar::Builder::new(file);
     tar.mode(tar::HeaderMode::Deterministic);
     tar.append_path_with_name(database, DATABASE)?;
-    for name in keys::FILES {
+    let more = keys::MORE_FILES.into_iter().filter(|name| home.join(keys::DIRECTORY).join(name).exists());
+    for name in keys::FILES.into_iter().chain(more) {
         tar.append_path_with_name(home.join(keys::DIRECTORY).join(name), format!("{}/{name}", keys::DIRECTORY))?;
     }
     let mut file = tar.into_inner()?;
@@ -120,7 +121,9 @@ fn take_apart(file: File, copy: &Path) -> std::io::Result<Result<BTreeMap<String
     for entry in tar::Archive::new(file).entries()? {
         let mut entry = entry?;
         let path = entry.path()?.to_string_lossy().into_owned();
-        let key = path.strip_prefix(&format!("{}/", keys::DIRECTORY)).filter(|name| keys::FILES.contains(name));
+        let key = path
+            .strip_prefix(&format!("{}/", keys::DIRECTORY))
+            .filter(|name| keys::FILES.contains(name) || keys::MORE_FILES.contains(name));
         if !entry.header().entry_type().is_file() {
             return Ok(Err(format!("`{}` in it is no file", path.escape_debug())));
         }

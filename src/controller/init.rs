@@ -14,6 +14,8 @@ pub mod setting {
     /// `HOST:PORT` of every controller, with a space between: where agents are told to dial.
     pub const ADDRESSES: &str = "addresses";
     pub const BOOTSTRAP_URL: &str = "bootstrap_url";
+    /// The name of the key that signs documents, once it was changed: for the audit.
+    pub const DOCUMENT_KEY: &str = "document_key";
 }
 
 /// What only a person knows.

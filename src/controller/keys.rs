@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::authority::{Authority, AuthorityError, AuthorityPem};
 use crate::durable::{self, DurableError};
-use crate::wire::SigningKey;
 use crate::wire::key::KeyError;
+use crate::wire::succession::{self, Link};
+use crate::wire::{Envelope, Payload, PublicKey, SigningKey};
 
 pub struct Keys {
     pub authority: Authority,
@@ -14,6 +15,15 @@ pub struct Keys {
     pub sites: Authority,
     /// Signs documents.
     pub document: SigningKey,
+    /// How it came to be the fleet's.
+    pub succession: Vec<Link>,
+}
+
+/// One key for documents followed another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotated {
+    pub from: PublicKey,
+    pub to: PublicKey,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -32,11 +42,21 @@ pub enum KeysError {
     Authority(#[from] AuthorityError),
     #[error("the key in `{0}` cannot be used")]
     Document(PathBuf, #[source] KeyError),
+    #[error("`{0}` is damaged")]
+    Damaged(PathBuf, #[source] serde_json::Error),
+    #[error("the keys that `{0}` names do not lead to the one that signs documents")]
+    Succession(PathBuf),
+    #[error("the key for documents was changed {} times, and that is enough", succession::MAX_LINKS)]
+    Exhausted,
 }
 
 const CERTIFICATE: &str = "authority.pem";
 const KEY: &str = "authority.key";
 const DOCUMENT: &str = "document.key";
+/// Which key for documents followed which.
+const SUCCESSION: &str = "succession.json";
+/// The key that is to follow, until it has the other's name.
+const NEXT: &str = "document.next.key";
 /// What people who visit the fleet's private sites may trust.
 pub const SITES: &str = "sites.pem";
 const SITES_KEY: &str = "sites.key";
@@ -45,6 +65,8 @@ const SITES_KEY: &str = "sites.key";
 pub const DIRECTORY: &str = "keys";
 /// The files in it.
 pub const FILES: [&str; 5] = [CERTIFICATE, KEY, DOCUMENT, SITES, SITES_KEY];
+/// Those that are there only after the key for documents was changed.
+pub const MORE_FILES: [&str; 2] = [SUCCESSION, NEXT];
 
 impl Keys {
     /// Makes the keys of a new fleet. Refuses to replace any.
@@ -71,15 +93,71 @@ impl Keys {
         durable::write(&directory.join(CERTIFICATE), pem.certificate.as_bytes(), 0o644)?;
         durable::write(&directory.join(DOCUMENT), document.to_base64().as_bytes(), 0o600)?;
         durable::write(&directory.join(KEY), pem.key.as_bytes(), 0o600)?;
-        Ok(Self { authority: Authority::load(&pem)?, sites: Authority::load(&sites)?, document })
+        Ok(Self {
+            authority: Authority::load(&pem)?,
+            sites: Authority::load(&sites)?,
+            document,
+            succession: Vec::new(),
+        })
     }
 
     pub fn load(directory: &Path) -> Result<Self, KeysError> {
         let pem = AuthorityPem { certificate: read(directory, CERTIFICATE)?, key: read(directory, KEY)? };
         let sites = AuthorityPem { certificate: read(directory, SITES)?, key: read(directory, SITES_KEY)? };
-        let document = SigningKey::from_base64(read(directory, DOCUMENT)?.trim())
-            .map_err(|error| KeysError::Document(directory.join(DOCUMENT), error))?;
-        Ok(Self { authority: Authority::load(&pem)?, sites: Authority::load(&sites)?, document })
+        let (document, succession) = for_documents(directory)?;
+        Ok(Self { authority: Authority::load(&pem)?, sites: Authority::load(&sites)?, document, succession })
+    }
+
+    /// Signs a statement, for every server whatever key it knows.
+    pub fn envelope(&self, payload: &Payload) -> Envelope {
+        Envelope::sign(payload, &[&self.document]).with_succession(&self.succession)
+    }
+
+    /// Makes a new key for documents, which counts from the next start on. The old one names it as its successor, and
+    /// is gone.
+    ///
+    /// Guarantees: whatever interrupts, one of the two is there and the succession leads to it. It counts once the
+    /// succession names it.
+    pub fn rotate(
+        directory: &Path,
+        now: jiff::Timestamp,
+        random: impl FnOnce(&mut [u8]),
+    ) -> Result<Rotated, KeysError> {
+        let (old, mut succession) = for_documents(directory)?;
+        if succession.len() >= succession::MAX_LINKS {
+            return Err(KeysError::Exhausted);
+        }
+        // What an interruption left is finished first: the key that counts has the name of the one that is kept.
+        durable::write(&directory.join(DOCUMENT), old.to_base64().as_bytes(), 0o600)?;
+        let new = SigningKey::generate(random);
+        durable::write(&directory.join(NEXT), new.to_base64().as_bytes(), 0o600)?;
+        succession.push(Link::sign(&old, new.public(), now));
+        let text = serde_json::to_vec_pretty(&succession).expect("it is plain data");
+        durable::write(&directory.join(SUCCESSION), &text, 0o600)?;
+        durable::rename(&directory.join(NEXT), &directory.join(DOCUMENT))?;
+        Ok(Rotated { from: old.public(), to: new.public() })
+    }
+}
+
+/// The key that signs documents, and what leads to it.
+fn for_documents(directory: &Path) -> Result<(SigningKey, Vec<Link>), KeysError> {
+    let key = |file: &str| {
+        SigningKey::from_base64(read(directory, file)?.trim())
+            .map_err(|error| KeysError::Document(directory.join(file), error))
+    };
+    let path = directory.join(SUCCESSION);
+    let succession: Vec<Link> = match durable::read(&path)? {
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| KeysError::Damaged(path.clone(), error))?,
+        None => Vec::new(),
+    };
+    let present = key(DOCUMENT)?;
+    if succession::leads_to(&succession, present.public()) {
+        return Ok((present, succession));
+    }
+    // Interrupted before it got its name.
+    match key(NEXT) {
+        Ok(next) if succession::leads_to(&succession, next.public()) => Ok((next, succession)),
+        _ => Err(KeysError::Succession(path)),
     }
 }
 
@@ -109,5 +187,55 @@ mod tests {
         ));
         std::fs::remove_file(path.join(DOCUMENT)).unwrap();
         assert!(matches!(Keys::load(&path), Err(KeysError::Missing(_))));
+    }
+
+    fn made(seed: u8) -> (tempfile::TempDir, PathBuf, PublicKey) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let made = Keys::create(&path, "test", jiff::Timestamp::UNIX_EPOCH, |bytes| bytes.fill(seed)).unwrap();
+        (directory, path, made.document.public())
+    }
+
+    fn rotate(path: &Path, seed: u8) -> Rotated {
+        Keys::rotate(path, jiff::Timestamp::UNIX_EPOCH, |bytes| bytes.fill(seed)).unwrap()
+    }
+
+    #[test]
+    fn a_key_for_documents_names_the_one_that_follows_it() {
+        let (_directory, path, first) = made(3);
+        let second = rotate(&path, 4);
+        let third = rotate(&path, 5);
+        assert_eq!((second.from, third.from), (first, second.to));
+        let read = Keys::load(&path).unwrap();
+        assert_eq!((read.document.public(), read.succession.len()), (third.to, 2));
+        assert_eq!(succession::follow(&read.succession, &[first]), Ok(vec![third.to]));
+        assert!(!path.join(NEXT).exists());
+        // Without the way from the first key, or with another key at its end, nothing is signed.
+        let kept = std::fs::read(path.join(DOCUMENT)).unwrap();
+        std::fs::write(path.join(DOCUMENT), SigningKey::from_seed([9; 32]).to_base64()).unwrap();
+        assert!(matches!(Keys::load(&path), Err(KeysError::Succession(_))));
+        std::fs::write(path.join(DOCUMENT), kept).unwrap();
+        std::fs::write(path.join(SUCCESSION), "[").unwrap();
+        assert!(matches!(Keys::load(&path), Err(KeysError::Damaged(..))));
+    }
+
+    #[test]
+    fn a_change_of_the_key_that_is_interrupted_has_happened_or_has_not() {
+        let (_directory, path, first) = made(3);
+        let old = std::fs::read(path.join(DOCUMENT)).unwrap();
+        let second = rotate(&path, 4);
+        // Before the new key got its name.
+        std::fs::rename(path.join(DOCUMENT), path.join(NEXT)).unwrap();
+        std::fs::write(path.join(DOCUMENT), &old).unwrap();
+        assert_eq!(Keys::load(&path).unwrap().document.public(), second.to);
+        // Another change goes on from there.
+        assert_eq!(rotate(&path, 5).from, second.to);
+        assert_eq!(Keys::load(&path).unwrap().succession.len(), 2);
+        // Before the succession was written.
+        let (_directory, path, first_of_another) = made(3);
+        assert_eq!(first, first_of_another);
+        std::fs::write(path.join(NEXT), SigningKey::from_seed([4; 32]).to_base64()).unwrap();
+        assert_eq!(Keys::load(&path).unwrap().document.public(), first);
+        assert_eq!(rotate(&path, 6).from, first);
     }
 }

@@ -7,7 +7,7 @@ use super::hub::AskError;
 use super::store::{By, NewDocuments, NewRevision, PutError, Server, ServerState, StoreError, Unsigned};
 use crate::model::fleet::{Mark, Origin};
 use crate::model::{Digest, Name};
-use crate::wire::envelope::{Envelope, Payload, Purpose};
+use crate::wire::envelope::{Payload, Purpose};
 use crate::wire::message::Planned;
 
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,7 @@ impl Controller {
             file: label(unsigned.server),
             text: unsigned.text.to_owned(),
         };
-        Envelope::sign(&payload, &[&self.keys.document]).to_json()
+        self.keys.envelope(&payload).to_json()
     }
 
     /// What a text would change on a server, as the server itself says. Changes nothing.
@@ -101,7 +101,7 @@ impl Controller {
             file: label(server),
             text: text.to_owned(),
         };
-        let envelope = Envelope::sign(&payload, &[&self.keys.document]);
+        let envelope = self.keys.envelope(&payload);
         let late = |_| PlanError::Late { server: server.clone(), seconds: patience.as_secs() };
         Ok(tokio::time::timeout(patience, self.hub.plan(server, envelope)).await.map_err(late)??)
     }

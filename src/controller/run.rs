@@ -14,7 +14,7 @@ use super::config::Config;
 use super::daemon::{self, DaemonError};
 use super::init::setting;
 use super::keys::{self, Keys, KeysError};
-use super::store::{Store, StoreError};
+use super::store::{By, Store, StoreError};
 use super::{Controller, new_id, newcomers};
 use crate::durable::{self, DurableError};
 use crate::model::report::ErrorReport;
@@ -121,10 +121,20 @@ async fn open(
     let addresses = store.setting(setting::ADDRESSES).await?.ok_or(RunError::NoFleet)?;
     let addresses = addresses.split(' ').map(str::to_owned).collect();
     let keys = Keys::load(&home.join(keys::DIRECTORY))?;
+    note_key(&store, &keys, now()).await?;
     let instance = instance(home, now, random)?;
     // Of the process before this one, which may have been killed.
     store.forget_connections(instance).await?;
     Ok(Controller::new(instance, store, keys, fleet, addresses, now, random))
+}
+
+/// That documents are signed by another key than before goes into the audit.
+async fn note_key(store: &Store, keys: &Keys, now: jiff::Timestamp) -> Result<(), StoreError> {
+    let id = keys.document.public().id().to_string();
+    if keys.succession.is_empty() || store.setting(setting::DOCUMENT_KEY).await?.as_ref() == Some(&id) {
+        return Ok(());
+    }
+    store.set_setting(setting::DOCUMENT_KEY, Some(&id), &By::new("controller", now)).await
 }
 
 /// The name of this controller among those that share a database. It stays the same over restarts, so that what

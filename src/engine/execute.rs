@@ -2,10 +2,11 @@
 //! blocked, everything else is tried.
 //!
 //! Steps are begun in the order of the plan, but what goes on beside the others as soon as what it needs is done. The
-//! steps that need it wait for it, and so does the end.
+//! steps that need it wait for it, and so does the end. Steps that go together and follow each other are tried at once.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::slice;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -17,7 +18,7 @@ use super::plan::{Plan, Step, StepId};
 use crate::durable::DurableError;
 use crate::model::ResourceId;
 use crate::model::report::ErrorReport;
-use crate::resources::{About, AnyChange, ApplyError};
+use crate::resources::{About, AnyChange, ApplyError, goes_together};
 
 /// Steps that go on beside the others at one time: each may keep a core busy with unpacking.
 const BESIDE: usize = 2;
@@ -32,6 +33,12 @@ pub enum Outcome {
 /// Whoever makes the changes: the host, or a script in tests.
 pub trait Hands: Sync {
     fn apply(&self, on: &ResourceId, change: &AnyChange) -> impl Future<Output = Result<(), ApplyError>> + Send;
+
+    /// The same for several that go together, an outcome each, in their order.
+    fn apply_together(
+        &self,
+        all: &[(&ResourceId, &AnyChange)],
+    ) -> impl Future<Output = Vec<Result<(), ApplyError>>> + Send;
 }
 
 /// Fails only if the journal cannot be written: then nothing more is begun. Nothing goes on when it returns.
@@ -60,13 +67,13 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     async fn all(&mut self, hands: &'a impl Hands) -> Result<(), DurableError> {
         let mut ahead = self.plan.steps.iter().filter(|step| step.beside).peekable();
-        for step in &self.plan.steps {
+        let mut rest = self.plan.steps.as_slice();
+        while let [step, ..] = rest {
             while let Some(early) = ahead.next_if(|early| early.id <= step.id || self.could_begin(early)) {
-                self.step(early, hands).await?;
+                self.first(slice::from_ref(early), hands).await?;
             }
-            if !step.beside {
-                self.step(step, hands).await?;
-            }
+            let done = if step.beside { 1 } else { self.first(rest, hands).await? };
+            rest = &rest[done..];
         }
         Ok(())
     }
@@ -75,8 +82,10 @@ impl<'a> Run<'a> {
         self.beside.len() < BESIDE && step.needs.iter().all(|need| self.outcomes.contains_key(need))
     }
 
-    /// Does the step, or begins it if it goes on beside the others.
-    async fn step(&mut self, step: &'a Step, hands: &'a impl Hands) -> Result<(), DurableError> {
+    /// Does the first of these steps, or begins it if it goes on beside the others. Tells how many were done: those
+    /// that go together with it are too.
+    async fn first(&mut self, steps: &'a [Step], hands: &'a impl Hands) -> Result<usize, DurableError> {
+        let step = &steps[0];
         while self.goes_on_for(step) || (step.beside && self.beside.len() >= BESIDE) {
             if let Some((other, outcome)) = self.beside.next().await {
                 self.finish(other, outcome)?;
@@ -85,24 +94,34 @@ impl<'a> Run<'a> {
         if let Some(by) = blocked(step, self.plan, &self.outcomes) {
             self.tell(step, &Outcome::Blocked { by: by.clone() });
             self.outcomes.insert(step.id, Outcome::Blocked { by });
-            return Ok(());
+            return Ok(1);
         }
-        let (on, change) = (names(step), step.change.to_string());
-        self.events.event(Event::Started { step: step.id + 1, of: self.plan.steps.len(), on, change });
-        self.journal.started(step)?;
+        let group = &steps[..self.together(steps)];
+        for step in group {
+            let (on, change) = (names(step), step.change.to_string());
+            self.events.event(Event::Started { step: step.id + 1, of: self.plan.steps.len(), on, change });
+            self.journal.started(step)?;
+        }
         if step.beside {
             self.beside.push(Box::pin(async move { (step, done(hands, step).await) }));
-            return Ok(());
+            return Ok(1);
         }
-        let mut doing = pin!(done(hands, step));
-        let outcome = loop {
+        let mut doing = pin!(all_done(hands, group));
+        let outcomes = loop {
             tokio::select! {
                 biased;
                 Some((other, outcome)) = self.beside.next() => self.finish(other, outcome)?,
-                outcome = &mut doing => break outcome,
+                outcomes = &mut doing => break outcomes,
             }
         };
-        self.finish(step, outcome)
+        group.iter().zip(outcomes).try_for_each(|(step, outcome)| self.finish(step, outcome))?;
+        Ok(group.len())
+    }
+
+    /// How many of the first of these are tried at once: at least one. Whoever waits for another of them is not.
+    fn together(&self, steps: &[Step]) -> usize {
+        let free = |step: &&Step| goes_together(&step.change) && blocked(step, self.plan, &self.outcomes).is_none();
+        steps.iter().take_while(free).count().max(1)
     }
 
     /// Something that the step needs is not finished.
@@ -123,7 +142,19 @@ impl<'a> Run<'a> {
 }
 
 async fn done(hands: &impl Hands, step: &Step) -> Outcome {
-    match hands.apply(&step.on[0], &step.change).await {
+    outcome(hands.apply(&step.on[0], &step.change).await)
+}
+
+async fn all_done(hands: &impl Hands, group: &[Step]) -> Vec<Outcome> {
+    if let [one] = group {
+        return vec![done(hands, one).await];
+    }
+    let all: Vec<_> = group.iter().map(|step| (&step.on[0], &step.change)).collect();
+    hands.apply_together(&all).await.into_iter().map(outcome).collect()
+}
+
+fn outcome(done: Result<(), ApplyError>) -> Outcome {
+    match done {
         Ok(()) => Outcome::Done,
         Err(ApplyError { report, about }) => Outcome::Failed { error: report, about },
     }
@@ -165,8 +196,8 @@ mod tests {
     use super::*;
     use crate::engine::Silent;
     use crate::engine::journal::Entry;
-    use crate::model::Generation;
-    use crate::resources::{Phase, directory, release};
+    use crate::model::{Digest, Generation};
+    use crate::resources::{Phase, directory, release, site};
 
     /// Writes down what begins and ends. What is fetched ends when it is let.
     #[derive(Default)]
@@ -210,12 +241,25 @@ mod tests {
                 false => Ok(()),
             }
         }
+
+        async fn apply_together(&self, all: &[(&ResourceId, &AnyChange)]) -> Vec<Result<(), ApplyError>> {
+            let names: Vec<&str> = all.iter().map(|(on, _)| on.name.as_str()).collect();
+            self.say(format!("together: {}", names.join(" ")));
+            let mut done = Vec::new();
+            for (on, change) in all {
+                done.push(self.apply(on, change).await);
+            }
+            done
+        }
     }
 
     fn steps(all: &[(&str, bool, &[StepId])]) -> Plan {
         let step = |(id, (name, beside, needs)): (usize, &(&str, bool, &[StepId]))| {
             let change = match beside {
                 true => AnyChange::Release(release::Change::Deactivate),
+                false if name.starts_with("site") => {
+                    AnyChange::Site(site::Change::Publish { text: "".into(), digest: Digest::of(""), replaces: false })
+                }
                 false => AnyChange::Directory(directory::Change::Create {
                     owner: String::new(),
                     group: String::new(),
@@ -289,6 +333,35 @@ mod tests {
         assert_eq!(outcomes[&1], Outcome::Done);
         let by = Outcome::Blocked { by: plan.steps[0].on[0].clone() };
         assert_eq!((&outcomes[&2], &outcomes[&3]), (&by, &by));
+    }
+
+    #[tokio::test]
+    async fn what_goes_together_is_tried_at_once_unless_it_waits_for_another() {
+        let hands = Script { fails: Some("site2"), ..Script::default() };
+        let plan = steps(&[
+            ("site1", false, &[]),
+            ("site2", false, &[]),
+            ("site3", false, &[]),
+            ("site4", false, &[2]),
+            ("other", false, &[]),
+            ("site5", false, &[]),
+            ("site6", false, &[1]),
+            ("fetch", true, &[]),
+            ("site7", false, &[7]),
+        ]);
+        let (outcomes, open) = executed(&plan, &hands).await;
+        let story = hands.story();
+        let together: Vec<_> = story.iter().filter(|said| said.starts_with("together")).collect();
+        assert_eq!(together, ["together: site1 site2 site3"], "{story:?}");
+        let by = Outcome::Blocked { by: plan.steps[1].on[0].clone() };
+        for (id, outcome) in &outcomes {
+            match id {
+                1 => assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}"),
+                6 => assert_eq!(*outcome, by),
+                _ => assert_eq!(*outcome, Outcome::Done, "{id}"),
+            }
+        }
+        assert_eq!((outcomes.len(), open.len()), (9, 0));
     }
 
     #[tokio::test]

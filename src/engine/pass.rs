@@ -51,6 +51,11 @@ impl Hands for HostHands<'_> {
     async fn apply(&self, on: &ResourceId, change: &AnyChange) -> Result<(), ApplyError> {
         resources::apply(self.0, &on.name, change).await
     }
+
+    async fn apply_together(&self, all: &[(&ResourceId, &AnyChange)]) -> Vec<Result<(), ApplyError>> {
+        let all: Vec<(&str, &AnyChange)> = all.iter().map(|(on, change)| (on.name.as_str(), *change)).collect();
+        resources::apply_together(self.0, &all).await
+    }
 }
 
 /// Looks and plans, and changes nothing.

@@ -1,6 +1,6 @@
 //! nginx.
 //!
-//! Owns: testing a whole configuration with one site exchanged, and reloading. Never: writes below
+//! Owns: testing a whole configuration with sites exchanged, and reloading. Never: writes below
 //! `/etc/nginx`. Start reading at [`Nginx`].
 //!
 //! A test does not touch the live files: a child of ours (this same program, [`child_main`]) takes a
@@ -134,14 +134,14 @@ impl WebServer for Nginx {
             return if text.is_none() { Ok(()) } else { Err(NginxError::NotInstalled.into()) };
         }
         let file = file_name(name);
-        let with = Candidate::make(Path::new(SCRATCH), Path::new(ENABLED), &file, text)?;
+        let with = Candidate::make(Path::new(SCRATCH), Path::new(ENABLED), &[(&file, text)])?;
         let answer = self.ask(&with).await?;
         let Some(text) = text else {
             return if answer.good { Ok(()) } else { Err(NginxError::Broken(answer.error()).into()) };
         };
         if !answer.good {
             // Whose fault: asked without the site, nginx either still complains or it is ours.
-            let without = Candidate::make(Path::new(SCRATCH), Path::new(ENABLED), &file, None)?;
+            let without = Candidate::make(Path::new(SCRATCH), Path::new(ENABLED), &[(&file, None)])?;
             let others = self.ask(&without).await?;
             return Err(match others.good {
                 true => NginxError::Rejected {
@@ -153,13 +153,22 @@ impl WebServer for Nginx {
             }
             .into());
         }
-        if !answer.reads(&format!("{ENABLED}/{file}")) {
-            return Err(NginxError::NotIncluded.into());
+        Ok(has_its_place(&answer, &file, text)?)
+    }
+
+    async fn test_all(&self, sites: &[(&str, &str)]) -> PortResult<()> {
+        if !Path::new(PROGRAM).exists() {
+            return Err(NginxError::NotInstalled.into());
         }
-        match answer.name_taken(&format!("{ENABLED}/socle-"), text) {
-            Some((server_name, file)) => Err(NginxError::NameTaken { server_name, file }.into()),
-            None => Ok(()),
+        let files: Vec<String> = sites.iter().map(|(name, _)| file_name(name)).collect();
+        let exchanged: Vec<(&str, Option<&str>)> =
+            files.iter().zip(sites).map(|(file, (_, text))| (file.as_str(), Some(*text))).collect();
+        let candidate = Candidate::make(Path::new(SCRATCH), Path::new(ENABLED), &exchanged)?;
+        let answer = self.ask(&candidate).await?;
+        if !answer.good {
+            return Err(NginxError::Broken(answer.error()).into());
         }
+        Ok(files.iter().zip(sites).try_for_each(|(file, (_, text))| has_its_place(&answer, file, text))?)
     }
 
     async fn reload(&self) -> PortResult<()> {
@@ -184,6 +193,17 @@ impl WebServer for Nginx {
             Ok(()) => Ok(()),
             Err(_) => Err(NginxError::NotReloaded(log_since(log)).into()),
         }
+    }
+}
+
+/// Whether a site is part of what nginx read, and the only one with its names.
+fn has_its_place(answer: &Answer, file: &str, text: &str) -> Result<(), NginxError> {
+    if !answer.reads(&format!("{ENABLED}/{file}")) {
+        return Err(NginxError::NotIncluded);
+    }
+    match answer.name_taken(&format!("{ENABLED}/socle-"), text) {
+        Some((server_name, file)) => Err(NginxError::NameTaken { server_name, file }),
+        None => Ok(()),
     }
 }
 

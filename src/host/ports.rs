@@ -203,6 +203,8 @@ pub trait WebServer: Send + Sync {
     /// Tests the whole configuration as it would be with `text` as the site `name` (None: without
     /// it). An error tells `file:line`, and whether the configuration is broken without us too.
     async fn test(&self, name: &str, text: Option<&str>) -> PortResult<()>;
+    /// Whether it takes all these sites, name and text, at once. Whose fault it is if not, [`WebServer::test`] tells.
+    async fn test_all(&self, sites: &[(&str, &str)]) -> PortResult<()>;
     /// Reloads and waits until new workers run; starts it if it does not run.
     async fn reload(&self) -> PortResult<()>;
 }

@@ -91,6 +91,23 @@ kinds! {
     Setup = setup,
 }
 
+/// Whether several of these that follow each other are made at once, by [`apply_together`].
+pub fn goes_together(change: &AnyChange) -> bool {
+    matches!(change, AnyChange::Site(site::Change::Publish { .. }))
+}
+
+/// Changes of which each [`goes_together`] with the others, an outcome each.
+pub async fn apply_together(host: &Host, all: &[(&str, &AnyChange)]) -> Vec<Result<(), ApplyError>> {
+    let mut sites = Vec::new();
+    for (name, change) in all {
+        match change {
+            AnyChange::Site(change) => sites.push((*name, change)),
+            other => unreachable!("{:?} does not go together with others", other.kind()),
+        }
+    }
+    site::apply_together(host, &sites).await
+}
+
 fn wrap<C>(diff: Diff<C>, any: impl Fn(C) -> AnyChange) -> Diff<AnyChange> {
     match diff {
         Diff::Changes(changes) => Diff::Changes(changes.into_iter().map(|(phase, c)| (phase, any(c))).collect()),

@@ -19,7 +19,7 @@ pub mod site;
 mod any;
 mod on_disk;
 pub use crate::model::preview::Phase;
-pub use any::{AnyChange, AnyDesired, AnyObserved, apply, diff, list, observe};
+pub use any::{AnyChange, AnyDesired, AnyObserved, apply, apply_together, diff, goes_together, list, observe};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};

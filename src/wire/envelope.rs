@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::key::{self, KeyError, PublicKey, SigningKey};
+use super::succession::{self, Link};
 use crate::model::fleet::Mark;
 use crate::model::{Digest, Name};
 
@@ -24,6 +25,9 @@ pub struct Envelope {
     #[serde(with = "key::bytes")]
     payload: Vec<u8>,
     signatures: Vec<Signature>,
+    /// How the key that signed came to be the fleet's; from its first key on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    succession: Vec<Link>,
 }
 
 /// More than one may be asked for later (an operator's beside the controller's): the list is part of the
@@ -76,6 +80,8 @@ pub enum EnvelopeError {
     NotSigned,
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error("the succession of the controller's keys cannot be followed: {0}")]
+    Succession(String),
     #[error("the signed statement cannot be read: {0}")]
     Payload(String),
     #[error("the statement is for {0}, not for this server")]
@@ -88,7 +94,14 @@ impl Envelope {
         let message = pre_authentication_encoding(PAYLOAD_TYPE, &payload);
         let signatures =
             keys.iter().map(|key| Signature { keyid: key.public().id(), sig: key.sign(&message) }).collect();
-        Self { payload_type: PAYLOAD_TYPE.to_owned(), payload, signatures }
+        Self { payload_type: PAYLOAD_TYPE.to_owned(), payload, signatures, succession: Vec::new() }
+    }
+
+    /// For whoever knows only a key that came before the one that signs.
+    #[must_use]
+    pub fn with_succession(mut self, succession: &[Link]) -> Self {
+        self.succession = succession.to_vec();
+        self
     }
 
     pub fn to_json(&self) -> Vec<u8> {
@@ -102,8 +115,13 @@ impl Envelope {
         serde_json::from_slice(bytes).map_err(|error| EnvelopeError::Malformed(error.to_string()))
     }
 
-    /// Verifies, then parses. One fitting signature of a trusted key is needed; a signature in the name of
-    /// a trusted key that does not fit is an error even beside a fitting one.
+    /// The keys to trust from now on, having trusted these.
+    pub fn successors(&self, trusted: &[PublicKey]) -> Result<Vec<PublicKey>, EnvelopeError> {
+        succession::follow(&self.succession, trusted)
+    }
+
+    /// Verifies, then parses. One fitting signature of a trusted key is needed, or of the last key that follows it; a
+    /// signature in the name of a trusted key that does not fit is an error even beside a fitting one.
     pub fn open(&self, trusted: &[PublicKey]) -> Result<Payload, EnvelopeError> {
         if self.payload_type != PAYLOAD_TYPE {
             return Err(EnvelopeError::OtherType(self.payload_type.clone()));
@@ -111,6 +129,7 @@ impl Envelope {
         if self.signatures.len() > MAX_SIGNATURES {
             return Err(EnvelopeError::TooManySignatures(self.signatures.len()));
         }
+        let trusted = self.successors(trusted)?;
         let message = pre_authentication_encoding(&self.payload_type, &self.payload);
         let mut fitting = 0;
         for signature in &self.signatures {
@@ -147,7 +166,7 @@ impl Payload {
 }
 
 /// DSSE v1: what is signed binds the type and both lengths.
-fn pre_authentication_encoding(kind: &str, payload: &[u8]) -> Vec<u8> {
+pub(super) fn pre_authentication_encoding(kind: &str, payload: &[u8]) -> Vec<u8> {
     let mut message = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
     message.extend(payload);
     message
@@ -224,6 +243,22 @@ mod tests {
         let text = String::from_utf8(good.to_json()).unwrap();
         let twice = text.replacen('{', r#"{"payloadType":"text/plain","#, 1);
         assert!(matches!(Envelope::from_json(twice.as_bytes()), Err(EnvelopeError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_key_that_follows_a_trusted_one_is_trusted_and_the_one_before_is_not() {
+        let link = |from: u8, to: u8| Link::sign(&key(from), key(to).public(), jiff::Timestamp::UNIX_EPOCH);
+        let links = [link(1, 2), link(2, 3)];
+        let by = |n: u8| Envelope::sign(&payload(), &[&key(n)]).with_succession(&links);
+        let sent = Envelope::from_json(&by(3).to_json()).unwrap();
+        for knew in 1..=3 {
+            assert_eq!(sent.open(&[key(knew).public()]), Ok(payload()), "who knew {knew}");
+            assert_eq!(sent.successors(&[key(knew).public()]), Ok(vec![key(3).public()]));
+            assert_eq!(by(1).open(&[key(knew).public()]), Err(EnvelopeError::NotSigned), "who knew {knew}");
+        }
+        assert_eq!(sent.open(&[key(4).public()]), Err(EnvelopeError::NotSigned));
+        // Without the way to it, the last key is nobody's.
+        assert_eq!(Envelope::sign(&payload(), &[&key(3)]).open(&[key(1).public()]), Err(EnvelopeError::NotSigned));
     }
 
     #[test]

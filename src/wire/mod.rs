@@ -14,6 +14,7 @@ pub mod frame;
 pub mod key;
 pub mod message;
 pub mod seal;
+pub mod succession;
 pub mod tls;
 pub mod token;
 

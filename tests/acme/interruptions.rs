@@ -10,7 +10,7 @@ use socle::model::Name;
 use socle::model::certificate::Challenge;
 use tokio::sync::Notify;
 
-use super::ca::Ari;
+use super::ca::{Ari, Status, no};
 use super::world::{World, name};
 
 /// Never returns from the act number `at`.
@@ -101,6 +101,39 @@ async fn by_record_with_a_wildcard() {
 async fn a_renewal() {
     let acts = everywhere(Challenge::Http01, &["blog.example.org"], true).await;
     assert!(acts.len() >= 12, "{acts:?}");
+}
+
+/// A first order that was interrupted before this act.
+async fn cut_before(wanted: &Act) -> World {
+    for at in 0.. {
+        let world = World::new().await;
+        let act = cut(&world, at).await.unwrap_or_else(|| panic!("{wanted:?} never came"));
+        if act == *wanted {
+            return world;
+        }
+    }
+    unreachable!("acts are counted without an end")
+}
+
+/// As after a power cut: the authority looked for the proof while nobody could show it.
+#[tokio::test]
+async fn an_order_that_was_lost_meanwhile_is_made_anew_at_once() {
+    let world = cut_before(&Act::AwaitProof).await;
+    {
+        let mut state = world.ca.state();
+        let order = &mut state.orders[0];
+        (order.status, order.authz[0].status) = (Status::Invalid, Status::Invalid);
+        order.authz[0].error = Some(no(400, "connection", "nobody answered"));
+    }
+    assert!(matches!(world.tend().await, Done::Committed { .. }));
+    assert_eq!((world.orders(), world.left_over(), world.record("blog").failure), (2, 0, None));
+    // If it is the name that is wrong, that is found once more, and told.
+    let world = cut_before(&Act::Ready { domain: "blog.example.org".parse().unwrap() }).await;
+    world.ca.state().bad.insert("blog.example.org".to_owned(), "connection");
+    let Done::Failed { error, .. } = world.tend().await else { panic!("not failed") };
+    assert_eq!((error.code.as_str(), world.orders()), ("certificate.refused", 2));
+    assert!(matches!(world.tend().await, Done::Waiting { .. }), "and then it waits for its time");
+    assert_eq!(world.orders(), 2);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod faults;
 mod internal;
 mod interruptions;
 mod issuing;
+mod killed;
 mod kinds;
 mod names;
 mod port;

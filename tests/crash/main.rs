@@ -3,6 +3,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test runs programs and writes files")]
 
+#[path = "../e2e/authority.rs"]
+mod authority;
+mod certificates;
 #[path = "../e2e/machine.rs"]
 mod machine;
 

@@ -5,6 +5,7 @@
 mod bind;
 mod check;
 mod exec;
+mod library;
 mod ovh;
 mod servers;
 mod settings;

@@ -1,117 +1,34 @@
 //! Certificates from a real authority (pebble), served by a real nginx.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 
+use crate::authority::{Authority, CUSTOMER, CUSTOMER_KEY, SOON, visited};
 use crate::machine::{Machine, Outside, wait_for};
 
 const DOMAIN: &str = "page.example.org";
 const ALIAS: &str = "www.page.example.org";
-const SOON: Duration = Duration::from_secs(60);
+/// A server is its own visitor, by both families of addresses.
+const VISITORS: [&str; 2] = ["127.0.0.1", "[::1]"];
 
-/// An authority in a machine of its own: pebble, which rejects some nonces on purpose, and a name server that sends
-/// every name to one server.
-struct Authority {
-    machine: Machine,
-    /// The address of the name server it asks.
-    names: String,
-}
-
-impl Authority {
-    /// All names lead to `server`.
-    fn new(server: &Machine) -> Self {
-        let authority = Self::asking(server, None);
-        let ip = format!("-defaultIPv4={}", server.address());
-        let off = ["-http01=", "-https01=", "-tlsalpn01=", "-defaultIPv6=", "-dns01=:53", "-management=:8055"];
-        let mut names = vec!["systemd-run", "--unit=names", "pebble-challtestsrv", &ip];
-        names.extend(off);
-        authority.machine.run(&names).expect(0);
-        server.write("/etc/resolv.conf", &format!("nameserver {}\n", authority.machine.address()));
-        authority.start();
-        authority
-    }
-
-    /// Not started yet. `names`: the name server it asks, if not its own.
-    fn asking(server: &Machine, names: Option<String>) -> Self {
-        let machine = Machine::blank("base-trixie");
-        for program in ["pebble", "pebble-challtestsrv"] {
-            machine.lab("push", &[&format!("/usr/bin/{program}"), &format!("/usr/bin/{program}")]);
-        }
-        let made = rcgen::generate_simple_self_signed([machine.address()]).unwrap();
-        machine.write("/root/cert.pem", &made.cert.pem());
-        machine.write("/root/key.pem", &made.signing_key.serialize_pem());
-        let config = serde_json::json!({ "pebble": {
-            "listenAddress": "0.0.0.0:14000", "managementListenAddress": "0.0.0.0:15000",
-            "certificate": "/root/cert.pem", "privateKey": "/root/key.pem",
-            "httpPort": 80, "tlsPort": 443, "ocspResponderURL": "", "externalAccountBindingRequired": false,
-        } });
-        machine.write("/root/pebble.json", &config.to_string());
-        server.write("/etc/socle/pebble.pem", &made.cert.pem());
-        Self { machine, names: names.unwrap_or_else(|| "127.0.0.1".to_owned()) }
-    }
-
-    fn start(&self) {
-        let run = [
-            "systemd-run",
-            "--unit=pebble",
-            "--collect",
-            "-E",
-            "PEBBLE_VA_NOSLEEP=1",
-            "-E",
-            "PEBBLE_WFE_NONCEREJECT=5",
-        ];
-        let names = format!("-dnsserver={}:53", self.names);
-        let pebble = ["pebble", "-config=/root/pebble.json", &names];
-        self.machine.run(&[&run[..], &pebble].concat()).expect(0);
-        wait_for("the authority answers", SOON, || self.ask("/roots/0"));
-    }
-
-    fn stop(&self) {
-        self.machine.run(&["systemctl", "stop", "pebble.service"]).expect(0);
-    }
-
-    /// Something of its management interface.
-    fn ask(&self, path: &str) -> Option<String> {
-        self.machine.run(&["curl", "-sSfk", &format!("https://127.0.0.1:15000{path}")]).ok()
-    }
-
-    /// What browsers would trust, as a file of `server`.
-    fn trusted_by(&self, server: &Machine) {
-        let root = self.ask("/roots/0").unwrap();
-        server.write("/root/trusted.pem", &root);
-    }
-
-    fn document(&self, more: &str) -> String {
-        let address = self.machine.address();
-        format!(
-            "schema = 1\n[authorities.pebble]\ndirectory = \"https://{address}:14000/dir\"\nroots = \"/etc/socle/pebble.pem\"\n\
-             [certificates]\ncontacts = [\"admin@example.org\"]\nauthorities = [\"pebble\"]\n\
-             [instances.page]\nrecipe = \"static\"\nversion = \"1\"\ndomain = \"{DOMAIN}\"\naliases = [\"{ALIAS}\"]\n{more}"
-        )
-    }
+/// The page below the description of its authority; the page's own settings come last.
+fn document(head: &str, more: &str) -> String {
+    format!(
+        "{head}[certificates]\ncontacts = [\"admin@example.org\"]\nauthorities = [\"pebble\"]\n\
+         [instances.page]\nrecipe = \"static\"\nversion = \"1\"\ndomain = \"{DOMAIN}\"\naliases = [\"{ALIAS}\"]\n{more}"
+    )
 }
 
 fn listed(server: &Machine) -> Value {
     server.socle(&["agent", "cert", "list", "--json"]).json()[0].clone()
 }
 
-/// The serial number of what a visitor is given, checked against what browsers would trust.
-fn visited(server: &Machine, host: &str, connect: &str) -> String {
-    let connect = format!("{connect}:443");
-    let named = ["-servername", host, "-verify_hostname", host, "-CAfile", "/root/trusted.pem"];
-    let done = server.run(&[&["openssl", "s_client", "-connect", &connect][..], &named].concat());
-    assert!(done.stdout.contains("Verify return code: 0 (ok)"), "{}\n{}", done.stdout, done.stderr);
-    let from = done.stdout.find("-----BEGIN CERTIFICATE-----").unwrap();
-    server.write("/root/visited.pem", &done.stdout[from..]);
-    let serial = server.run(&["openssl", "x509", "-in", "/root/visited.pem", "-noout", "-serial"]).expect(0);
-    serial.trim().to_ascii_lowercase()
-}
-
-fn curl(server: &Machine, url: &str) -> (String, String) {
+/// Status and redirect, and the body.
+fn curl(server: &Machine, at: &str, url: &str) -> (String, String) {
     let resolve: Vec<String> =
-        [DOMAIN, ALIAS].iter().flat_map(|name| [80, 443].map(|port| format!("{name}:{port}:127.0.0.1"))).collect();
+        [DOMAIN, ALIAS].iter().flat_map(|name| [80, 443].map(|port| format!("{name}:{port}:{at}"))).collect();
     let mut args = vec!["curl", "-sS", "--cacert", "/root/trusted.pem", "-w", "\n%{http_code} %{redirect_url}"];
     for one in &resolve {
         args.extend(["--resolve", one]);
@@ -122,6 +39,27 @@ fn curl(server: &Machine, url: &str) -> (String, String) {
     (status.to_owned(), body.to_owned())
 }
 
+/// The headers of the page, in small letters.
+fn headers(server: &Machine, at: &str) -> String {
+    let resolve = format!("{DOMAIN}:443:{at}");
+    let url = format!("https://{DOMAIN}/");
+    server.run(&["curl", "-sSI", "--cacert", "/root/trusted.pem", "--resolve", &resolve, &url]).expect(0).to_lowercase()
+}
+
+/// What a client of TLS says when it knocks with these options.
+fn knocked(server: &Machine, at: &str, options: &[&str]) -> crate::machine::Done {
+    let connect = format!("{at}:443");
+    let named = ["openssl", "s_client", "-connect", &connect, "-servername", DOMAIN, "-CAfile", "/root/trusted.pem"];
+    server.run(&[&named[..], options].concat())
+}
+
+/// The certificates of a text, one after the other.
+fn certificates(text: &str) -> Vec<String> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let all = text.split("-----BEGIN CERTIFICATE-----").skip(1);
+    all.map(|rest| rest.split(END).next().unwrap().split_whitespace().collect()).collect()
+}
+
 #[test]
 fn a_site_is_served_by_https_without_anyone_asking() {
     let server = Machine::new("web-trixie");
@@ -130,7 +68,7 @@ fn a_site_is_served_by_https_without_anyone_asking() {
 
     // The authority is away: the site answers all the same, and it is said why it is not trusted.
     authority.stop();
-    server.write("/root/page.toml", &authority.document("[instances.page.certificate]\nhsts = true\n"));
+    server.write("/root/page.toml", &document(&authority.described(), "[instances.page.certificate]\nhsts = true\n"));
     server.socle(&["agent", "apply", "/root/page.toml"]).expect(0);
     server.write("/srv/socle/page/data/public/index.html", "hello");
     assert_eq!(server.get(DOMAIN, "/").0, 200);
@@ -155,27 +93,31 @@ fn a_site_is_served_by_https_without_anyone_asking() {
     );
     let first = visited(&server, DOMAIN, "127.0.0.1");
     assert_eq!(visited(&server, ALIAS, "[::1]"), first, "IPv6 too, and the alias");
-    let https = format!("https://{DOMAIN}/");
-    assert_eq!(curl(&server, &https).0, "200 ");
-    assert_eq!(curl(&server, &format!("http://{DOMAIN}/a?b")).0, format!("301 https://{DOMAIN}/a?b"));
-    assert_eq!(curl(&server, &format!("http://{ALIAS}/a")).0, format!("301 https://{DOMAIN}/a"));
-    assert_eq!(curl(&server, &format!("https://{ALIAS}/a")).0, format!("301 https://{DOMAIN}/a"));
-    let head = server.run(&[
-        "curl",
-        "-sSI",
-        "--cacert",
-        "/root/trusted.pem",
-        "--resolve",
-        &format!("{DOMAIN}:443:127.0.0.1"),
-        &https,
-    ]);
-    assert!(
-        head.stdout.to_ascii_lowercase().contains("strict-transport-security: max-age=31536000"),
-        "{}",
-        head.stdout
-    );
-    let old = server.run(&["openssl", "s_client", "-connect", "127.0.0.1:443", "-servername", DOMAIN, "-tls1_1"]);
-    assert_ne!(old.code, 0, "TLS 1.1 is refused");
+    let chain = certificates(&server.read("/var/lib/socle/tls/page/current/fullchain.pem"));
+    assert!(chain.len() >= 2, "a certificate and its authority's: {}", chain.len());
+    for at in VISITORS {
+        let expect = |url: &str, status: &str| assert_eq!(curl(&server, at, url).0, status, "{url} at {at}");
+        assert_eq!(curl(&server, at, &format!("https://{DOMAIN}/")), ("200 ".to_owned(), "hello".to_owned()), "{at}");
+        expect(&format!("http://{DOMAIN}/a?b"), &format!("301 https://{DOMAIN}/a?b"));
+        expect(&format!("http://{ALIAS}/a"), &format!("301 https://{DOMAIN}/a"));
+        expect(&format!("https://{ALIAS}/a"), &format!("301 https://{DOMAIN}/a"));
+        assert!(headers(&server, at).contains("strict-transport-security: max-age=31536000"), "{at}");
+        let seen = knocked(&server, at, &["-showcerts", "-verify_return_error"]);
+        assert_eq!((seen.code, certificates(&seen.stdout)), (0, chain.clone()), "{at}: {}", seen.stderr);
+        for version in ["-tls1_2", "-tls1_3"] {
+            assert_eq!(knocked(&server, at, &[version]).code, 0, "{version} at {at}");
+        }
+        assert_ne!(knocked(&server, at, &["-tls1_1"]).code, 0, "TLS 1.1 is refused at {at}");
+    }
+    // No OCSP: its authority names no responder, so nothing is stapled, nobody is asked, and nginx has nothing to say.
+    let leaf = ["openssl", "x509", "-in", "/root/visited.pem", "-noout", "-ocsp_uri"];
+    assert_eq!(server.run(&leaf).expect(0), "", "this authority is one without OCSP");
+    let asked = knocked(&server, "127.0.0.1", &["-status"]);
+    assert!(asked.stdout.contains("OCSP response: no response sent"), "{}", asked.stdout);
+    let tested = server.run(&["nginx", "-t"]);
+    assert!(tested.code == 0 && !tested.stderr.contains("[warn]"), "{}", tested.stderr);
+    let stapling = server.run(&["grep", "-rliE", "stapl|ocsp", "/etc/nginx/sites-enabled/", "/var/log/nginx"]);
+    assert_eq!((stapling.code, stapling.stdout.as_str()), (1, ""), "{}", stapling.stderr);
 
     // The key is nobody else's to read, and in no journal and no report.
     let key = "/var/lib/socle/tls/page/current/privkey.pem";
@@ -206,11 +148,33 @@ fn a_site_is_served_by_https_without_anyone_asking() {
     assert!(status.contains("Revoked"), "{status}");
     assert_ne!(visited(&server, DOMAIN, "127.0.0.1"), second);
 
-    // A check orders nothing unless asked; an order for practice leaves nothing behind.
-    let before = server.run(&["ls", "/var/lib/socle/tls/page"]).stdout;
+    // What is served is looked at, not only what lies there: here nginx did not hear of a change.
+    let chain = "/var/lib/socle/tls/page/current/fullchain.pem";
+    let present = server.read(chain);
+    // The present one and the two before it are kept; the one made here at first is gone by now.
+    let kept =
+        server.run(&["find", "/var/lib/socle/tls/page", "-mindepth", "1", "-type", "d", "-printf", "%f "]).expect(0);
+    let mut kept: Vec<u32> = kept.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, [2, 3, 4]);
+    server.write(chain, &server.read("/var/lib/socle/tls/page/3/fullchain.pem"));
+    let differs = server.socle(&["agent", "cert", "check", "page"]);
+    assert_eq!(differs.code, 3, "{}", differs.stdout);
+    assert!(differs.stdout.contains("does not serve the certificate that is in place"), "{}", differs.stdout);
+    server.write(chain, &present);
+
+    // A check orders nothing unless asked; an order for practice leaves nothing behind, and goes to the authority for
+    // that unless another is named.
+    let state = || server.run(&["find", "/var/lib/socle/tls", "/var/lib/socle/acme", "/run/socle"]).stdout;
+    let (before, orders) = (state(), authority.orders());
     server.socle(&["agent", "cert", "check", "page"]).expect(0);
+    assert_eq!(authority.orders(), orders);
     server.socle(&["agent", "cert", "check", "page", "--order", "--authority", "pebble"]).expect(0);
-    assert_eq!(server.run(&["ls", "/var/lib/socle/tls/page"]).stdout, before);
+    assert_eq!(authority.orders(), orders + 1);
+    let dry = server.socle(&["agent", "cert", "check", "page", "--dry-run"]);
+    assert_eq!(dry.code, 3, "{}", dry.stdout);
+    assert!(dry.stdout.contains("letsencrypt-staging"), "nobody gets there from here: {}", dry.stdout);
+    assert_eq!((state(), authority.orders()), (before, orders + 1));
     server.socle(&["agent", "cert", "roll-key", "pebble"]).expect(0);
     server.socle(&["agent", "cert", "renew", "page"]).expect(0);
 
@@ -275,19 +239,28 @@ impl Drop for NameServer {
 fn a_wildcard_is_proven_by_the_dns() {
     let server = Machine::new("web-trixie");
     let names = NameServer::new(&server);
-    let authority = Authority::asking(&server, Some(names.place.address()));
+    // An authority for customers only, and a key of the other type.
+    let authority = Authority::asking(&server, Some(names.place.address()), Authority::for_customers());
     authority.start();
     authority.trusted_by(&server);
-    server.write("/etc/socle/dns.key", &format!("{KEY}\n"));
-    server.run(&["chmod", "0600", "/etc/socle/dns.key"]).expect(0);
+    for (file, secret) in [("/etc/socle/dns.key", KEY), ("/etc/socle/customer.key", CUSTOMER_KEY)] {
+        server.write(file, &format!("{secret}\n"));
+        server.run(&["chmod", "0600", file]).expect(0);
+    }
+    let described = authority.described();
+    let head = format!("{described}binding = {{ id = \"{CUSTOMER}\", key_file = \"/etc/socle/customer.key\" }}\n");
     let provider = format!(
-        "[instances.page.certificate]\nwildcard = true\nchallenge = \"dns-01\"\ndns = \"ours\"\n\
+        "[instances.page.certificate]\nwildcard = true\nchallenge = \"dns-01\"\ndns = \"ours\"\nkey_type = \"rsa2048\"\n\
          [dns.ours]\nprovider = \"rfc2136\"\nsettings = {{ server = \"{}:53\", key_name = \"socle\" }}\n\
          secret_files = {{ key = \"/etc/socle/dns.key\" }}\n",
         names.place.address()
     );
-    server.write("/root/page.toml", &authority.document(&provider));
-    server.socle(&["agent", "apply", "/root/page.toml"]).expect(0);
+    // Without a word on who the customer is, there is no account, and it is said what is missing.
+    server.write("/root/page.toml", &document(&described, &provider));
+    let unknown = server.socle(&["agent", "apply", "/root/page.toml"]).stdout;
+    assert!(unknown.contains("binding"), "{unknown}");
+    server.write("/root/page.toml", &document(&head, &provider));
+    server.socle(&["agent", "apply", "/root/page.toml"]);
     let renewed = server.socle(&["agent", "cert", "renew", "page"]);
     assert_eq!(renewed.code, 0, "{}\n{}\n{}", renewed.stdout, renewed.stderr, names.log());
     let standing = listed(&server);
@@ -295,63 +268,19 @@ fn a_wildcard_is_proven_by_the_dns() {
     let serial = visited(&server, DOMAIN, "127.0.0.1");
     // A name of the zone below the domain, of which the document says nothing.
     assert_eq!(visited(&server, &format!("anything.{DOMAIN}"), "127.0.0.1"), serial);
-    let asked = server.run(&["grep", "-c", "acme-challenge", "/var/log/nginx/access.log"]);
-    assert_eq!((asked.code, asked.stdout.trim()), (1, "0"), "nobody comes by port 80 for this: {}", asked.stderr);
+    let leaf = server.run(&["openssl", "x509", "-in", "/root/visited.pem", "-noout", "-text"]).expect(0);
+    assert!(leaf.contains("rsaEncryption") && leaf.contains("(2048 bit)"), "{leaf}");
+    // Visitors are told to come back by HTTPS only where the document says so.
+    assert!(!headers(&server, "127.0.0.1").contains("strict-transport-security"));
+    let asked = server.run(&["grep", "-rlF", "acme-challenge", "/var/log/nginx"]);
+    assert_eq!((asked.code, asked.stdout.as_str()), (1, ""), "nobody comes by port 80 for this: {}", asked.stderr);
     // What was published is taken back, and the key is told to nobody.
     assert!(names.log().contains("adding an RR") && names.log().contains("deleting an RR"), "{}", names.log());
-    server.write("/root/line", KEY);
-    let leaked = server.run(&["grep", "-rlFf", "/root/line", "/var/log", "/run", "/var/lib/socle"]);
-    assert_eq!((leaked.code, leaked.stdout.as_str()), (1, ""), "{}", leaked.stderr);
-}
-
-/// Spread over the time a whole renewal takes, whatever the machine's speed.
-const CUTS: u32 = 8;
-
-#[test]
-fn a_power_cut_during_an_order_leaves_a_whole_certificate() {
-    let server = Machine::new("web-trixie");
-    let authority = Authority::new(&server);
-    authority.trusted_by(&server);
-    // More than an authority usually allows for the same names in a week.
-    let limits = "limits = { orders_per_3h = 1000, certificates_per_domain_7d = 1000, duplicates_7d = 1000 }";
-    let document = authority.document("").replace("[certificates]", &format!("{limits}\n[certificates]"));
-    server.write("/root/page.toml", &document);
-    // Without the daemon: whoever asks waits for the order, and nobody else makes one.
-    server.socle(&["agent", "apply", "/root/page.toml"]).expect(0);
-    server.write("/srv/socle/page/data/public/index.html", "hello");
-    let renew = ["socle", "agent", "cert", "renew", "page"];
-    let begun = Instant::now();
-    server.run(&renew).expect(0);
-    let whole = begun.elapsed();
-    for cut in 0..CUTS {
-        let at = whole * (2 * cut + 1) / (2 * CUTS);
-        let mut renewal = server.start(&renew);
-        let started = Instant::now();
-        while started.elapsed() < at && renewal.try_wait().is_ok_and(|done| done.is_none()) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        server.power_cut();
-        let _: std::io::Result<std::process::Output> = renewal.wait_with_output();
-        server.up();
-        server.write("/etc/resolv.conf", &format!("nameserver {}\n", authority.machine.address()));
-        // What the disk has is a pair, whichever it is.
-        wait_for("the site answers after a power cut", SOON, || {
-            server.run(&["curl", "-sSfk", "https://127.0.0.1/"]).ok()
-        });
-        visited(&server, DOMAIN, "127.0.0.1");
-        // One pass heals: nothing is left of an order that nobody needs any more.
-        let healed = server.socle(&["agent", "apply"]);
-        assert_eq!(healed.code, 0, "after {at:?} of {whole:?}: {}\n{}", healed.stdout, healed.stderr);
-        let standing = listed(&server);
-        assert!(standing["order"].is_null() && standing["last_error"].is_null(), "after {at:?}: {standing}");
-        let left =
-            server.run(&["find", "/run/socle-acme", "/var/lib/socle/tls", "-type", "f", "-name", "order-key.pem"]);
-        assert_eq!(left.stdout, "", "after {at:?}");
+    for secret in [KEY, CUSTOMER_KEY] {
+        server.write("/root/line", secret);
+        let leaked = server.run(&["grep", "-rlFf", "/root/line", "/var/log", "/run", "/var/lib/socle"]);
+        assert_eq!((leaked.code, leaked.stdout.as_str()), (1, ""), "{}", leaked.stderr);
     }
-    // And the next renewal comes through.
-    let before = visited(&server, DOMAIN, "127.0.0.1");
-    server.run(&renew).expect(0);
-    assert_ne!(visited(&server, DOMAIN, "[::1]"), before);
 }
 
 /// An authority of somebody's own, and its certificate.
@@ -364,9 +293,13 @@ fn authority() -> (Issuer<'static, KeyPair>, String) {
     (Issuer::new(params, key), root)
 }
 
-/// A chain and a key for `names`.
-fn issued(authority: &Issuer<'_, KeyPair>, names: &[&str]) -> (String, String) {
-    let params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+/// A chain and a key for `names`, of a life of ninety days of which so many are over.
+fn issued(authority: &Issuer<'_, KeyPair>, names: &[&str], over: u64) -> (String, String) {
+    let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let day = |day: u64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(day * 86_400);
+    // From the middle of today's day on, the same whenever it is asked.
+    (params.not_before, params.not_after) = (day(today - over), day(today - over + 90));
     let key = KeyPair::generate().unwrap();
     (params.signed_by(&key, authority).unwrap().pem(), key.serialize_pem())
 }
@@ -376,8 +309,8 @@ fn one_that_is_brought_is_watched() {
     let server = Machine::new("web-trixie");
     let (authority, root) = authority();
     server.write("/root/trusted.pem", &root);
-    let bring = |names: &[&str]| {
-        let (chain, key) = issued(&authority, names);
+    let bring = |names: &[&str], over: u64| {
+        let (chain, key) = issued(&authority, names, over);
         server.write("/etc/ssl/page.pem", &chain);
         server.write("/etc/ssl/private/page.key", &key);
         server.run(&["chmod", "0600", "/etc/ssl/private/page.key"]).expect(0);
@@ -390,17 +323,17 @@ fn one_that_is_brought_is_watched() {
     let missing = server.socle(&["agent", "apply", "/root/page.toml"]);
     assert_eq!(missing.code, 2);
     assert!(missing.stderr.contains("there is no file `/etc/ssl/page.pem`"), "{}", missing.stderr);
-    bring(&["other.example.org"]);
+    bring(&["other.example.org"], 0);
     let other = server.socle(&["agent", "apply", "/root/page.toml"]);
     assert_eq!(other.code, 2);
     assert!(other.stderr.contains(&format!("the certificate is not for `{DOMAIN}`")), "{}", other.stderr);
 
     server.run(&["systemctl", "enable", "--now", "socle-agent.service"]).expect(0);
-    bring(&[DOMAIN]);
+    bring(&[DOMAIN], 0);
     server.socle(&["agent", "apply", "/root/page.toml"]).expect(0);
     let first = visited(&server, DOMAIN, "127.0.0.1");
     // Replaced by whoever brings it: seen within a minute.
-    bring(&[DOMAIN]);
+    bring(&[DOMAIN], 0);
     let second = wait_for("the replaced certificate is served", Duration::from_secs(90), || {
         Some(visited(&server, DOMAIN, "127.0.0.1")).filter(|second| *second != first)
     });
@@ -410,4 +343,21 @@ fn one_that_is_brought_is_watched() {
     assert_eq!(failed.code, 3, "{}", failed.stdout);
     assert!(failed.stdout.contains("the private key cannot be read"), "{}", failed.stdout);
     assert_eq!(visited(&server, DOMAIN, "127.0.0.1"), second);
+    // One that nobody replaces in time is told ever more urgently. Of thirty days in which it should be, so many are left:
+    for (left, alert, words) in [
+        (20, None, "as wanted"),
+        (13, Some("half"), "overdue"),
+        (8, Some("third"), "long overdue"),
+        (4, Some("fifth"), "ends soon"),
+    ] {
+        bring(&[DOMAIN], 90 - left);
+        let told = server.socle(&["agent", "apply"]);
+        assert!(told.code == 0 && told.stdout.contains(words), "{left} days left: {}", told.stdout);
+        let report: Value = serde_json::from_str(&server.read("/var/lib/socle/report.json")).unwrap();
+        let expected = alert.map_or(Value::Null, Value::from);
+        assert_eq!(report["certificates"][0]["alert"], expected, "{left} days left: {report}");
+        assert_eq!(listed(&server)["alert"], expected);
+        let status = server.socle(&["agent", "status"]).stdout;
+        assert!(alert.is_none() || status.contains(words), "{left} days left: {status}");
+    }
 }

@@ -4,6 +4,7 @@
 
 mod applications;
 mod apt;
+mod authority;
 mod backups;
 mod backups_of_writers;
 mod bootstrap;
@@ -13,6 +14,7 @@ mod faults;
 mod fleet;
 #[cfg(feature = "testing")]
 mod inside;
+mod interrupted_orders;
 mod isolation;
 mod machine;
 mod packages;

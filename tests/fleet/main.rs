@@ -9,5 +9,7 @@ mod delivery;
 mod enrolment;
 mod link;
 mod operators;
+#[cfg(feature = "testing")]
+mod rotation;
 mod stream;
 mod world;

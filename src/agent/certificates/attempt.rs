@@ -8,7 +8,7 @@ use super::record::{Failure, InProgress, Published, Record, RecordError};
 use super::schedule::{self, Why};
 use super::watch::Act;
 use crate::durable;
-use crate::host::authority::{About, Authority};
+use crate::host::authority::{About, Authority, AuthorityError};
 use crate::host::certificates::key;
 use crate::model::Name;
 use crate::model::certificate::{Acme, CertifiedName, Limits, Meta, Origin};
@@ -136,7 +136,9 @@ impl Attempt<'_> {
             && (same(wanted) || same(&task.names)))
     }
 
-    /// Takes the order of the record up again. `None` in the error: the authority does not know it any more.
+    /// Takes the order of the record up again. `None` in the error: it is lost, and another one is to be made now. The
+    /// authority does not know it any more; or it looked for the proof while nobody here could show it, as after a power
+    /// cut, and what it found says nothing about the names.
     async fn go_on(&mut self, task: &Task) -> Result<Committed, (Option<After>, AttemptError)> {
         let order = self.progress();
         let result = match self.run.authority(&order.authority) {
@@ -147,12 +149,13 @@ impl Attempt<'_> {
             Ok(committed) => return Ok(committed),
             Err(error) => error,
         };
-        let gone = matches!(&error, AttemptError::Authority(crate::host::authority::AuthorityError::NotFound { .. }));
+        let lost =
+            matches!(&error, AttemptError::Authority(AuthorityError::NotFound { .. }) | AttemptError::Invalid { .. });
         let after = self.after(&error, task);
-        if gone || after != After::Keep {
+        if lost || after != After::Keep {
             self.give_up().await.map_err(|error| (Some(After::Keep), error))?;
         }
-        Err((if gone { None } else { Some(after) }, error))
+        Err((if lost { None } else { Some(after) }, error))
     }
 
     async fn try_one(&mut self, authority: &Name, task: &Task) -> Result<Committed, (After, AttemptError)> {

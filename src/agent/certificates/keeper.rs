@@ -14,6 +14,7 @@ use super::attempt::{Attempt, Task};
 use super::budget::Budget;
 use super::error::AttemptError;
 use super::internal::FleetAuthority;
+use super::proofs;
 use super::record::{RecordError, Records};
 use super::schedule::{self, Due, Why};
 use super::standing::{self, known};
@@ -58,9 +59,9 @@ pub enum KeeperError {
 /// How long an attempt waits for what.
 #[derive(Debug, Clone)]
 pub struct Patience {
-    /// Before the first look at an order, and the least between two.
+    /// Before the first look at an order; twice as long before each further one, if the authority says nothing.
     pub first: Duration,
-    /// The most between two, if the authority says nothing.
+    /// The most between two then.
     pub most: Duration,
     /// For an order to come on, once; then it is taken up at the next attempt.
     pub order: Duration,
@@ -71,7 +72,8 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            first: Duration::from_millis(500),
+            // An authority that is near needs some tenths of a second for a proof, and as many for a certificate.
+            first: Duration::from_millis(200),
             most: Duration::from_secs(10),
             order: Duration::from_secs(180),
             propagation: Duration::from_secs(600),
@@ -179,6 +181,9 @@ impl Keeper {
     /// another. `asked` are renewed in any case. May be dropped at any moment and run again.
     pub async fn tend_all(&self, settings: &Settings, asked: &BTreeSet<Name>) -> Result<Vec<Outcome>, KeeperError> {
         let _lock = self.lock()?;
+        if let Err(error) = proofs::sweep(&self.parts.challenges, (self.parts.now)()) {
+            tracing::warn!("{error}");
+        }
         let run = Arc::new(self.run(settings));
         let width = Arc::new(Semaphore::new(WIDTH));
         let mut tasks = JoinSet::new();

@@ -11,6 +11,7 @@ pub mod internal;
 pub mod keeper;
 mod order;
 pub mod precheck;
+mod proofs;
 pub mod record;
 pub mod schedule;
 pub mod serving;

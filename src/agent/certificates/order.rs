@@ -5,31 +5,20 @@
 //! May be dropped or killed at any await and at any write, and run again: it goes on where it was. The state of
 //! the order itself is asked of the authority, never remembered. Nothing is put in place that was not checked.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::attempt::Attempt;
 use super::error::AttemptError;
+use super::proofs;
 use super::record::{InProgress, Published};
 use super::watch::Act;
-use crate::durable::{self, DurableError};
 use crate::host::authority::{
     Authority, AuthorityError, Authorization, AuthorizationStatus, ChallengeKind, NewOrder, Order, OrderStatus, Refusal,
 };
 use crate::host::certificates::{Bundle, ChainProblem, chain, key};
 use crate::model::certificate::{Challenge, Meta, Origin};
-
-/// A file of HTTP-01, where the web server reads it.
-pub(super) fn write_proof(directory: &Path, token: &str, value: &str) -> Result<(), DurableError> {
-    let made = std::fs::create_dir_all(directory);
-    // Whatever the umask: the web server reads there.
-    let made = made.and_then(|()| std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)));
-    made.map_err(|error| DurableError::Write(directory.to_owned(), error))?;
-    durable::write(&directory.join(token), value.as_bytes(), 0o644)
-}
 
 /// What was put in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,7 +146,7 @@ impl Attempt<'_> {
         let Some(proof) = &one.proof else { return Ok(()) };
         let domain = || one.domain.clone();
         match &self.acme.challenge {
-            Challenge::Http01 => write_proof(&self.run.parts.challenges, &proof.token, &proof.value)
+            Challenge::Http01 => proofs::write(&self.run.parts.challenges, &proof.token, &proof.value)
                 .map_err(|source| AttemptError::Write { domain: domain(), source }),
             Challenge::Dns01 { provider } => {
                 let described = self.run.settings.providers.get(provider);
@@ -173,7 +162,7 @@ impl Attempt<'_> {
         self.before(act).await;
         let patience = &self.run.parts.patience;
         let deadline = Instant::now() + patience.order;
-        let mut wait = patience.first;
+        let (mut wait, mut rest) = (patience.first, patience.first);
         loop {
             sleep(wait).await;
             let told = match order.refresh().await {
@@ -182,10 +171,11 @@ impl Attempt<'_> {
                 Err(error) if error.is_transient() && Instant::now() + wait < deadline => error.retry_after_s(),
                 Err(error) => return Err(error.into()),
             };
+            rest = (rest * 2).min(patience.most);
             wait = match told {
                 // Bounded, or the sum below would be beyond all clocks.
-                Some(seconds) => Duration::from_secs(seconds.min(1 << 30)).max(patience.first),
-                None => (wait * 2).min(patience.most),
+                Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(1 << 30)),
+                Some(_) | None => rest,
             };
             if Instant::now() + wait > deadline {
                 return Err(AttemptError::Pending { authority: self.progress().authority, retry_after_s: told });

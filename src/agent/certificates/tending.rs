@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -24,6 +25,8 @@ use crate::model::report::ErrorReport;
 const LONGEST: Duration = Duration::from_secs(3600);
 /// What is due again at once was not done: it is not tried in a circle.
 const SHORTEST: Duration = Duration::from_secs(30);
+/// Sites that are asked at the same time for what they serve.
+const VISITS: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TendError {
@@ -175,15 +178,18 @@ impl Agent {
                 load(loads).await;
             }
             let committed = outcomes.iter().filter(|o| matches!(o.done, Done::Committed { .. }));
+            let committed: Vec<&Name> = committed.map(|outcome| &outcome.name).collect();
             let (store, mut wrong) = (self.certificates(), false);
-            for outcome in committed {
-                let found = serving::look(&store, &settings.certificates[&outcome.name]).await.err();
-                let found = found.map(|error| error.report());
-                if let Some(error) = &found {
-                    tracing::error!(certificate = %outcome.name, code = error.code, hint = error.hint, "{error}");
+            for some in committed.chunks(VISITS) {
+                let visits = some.iter().map(|name| serving::look(&store, &settings.certificates[*name]));
+                for (name, found) in some.iter().zip(join_all(visits).await) {
+                    let found = found.err().map(|error| error.report());
+                    if let Some(error) = &found {
+                        tracing::error!(certificate = %name, code = error.code, hint = error.hint, "{error}");
+                    }
+                    wrong |= found.is_some();
+                    serving::note(&Records::new(store.clone()), name, found).map_err(KeeperError::from)?;
                 }
-                wrong |= found.is_some();
-                serving::note(&Records::new(store.clone()), &outcome.name, found).map_err(KeeperError::from)?;
             }
             if wrong {
                 // For the report.

@@ -1,108 +1,12 @@
 //! Providers that the `dns-update` library speaks to.
 
-use std::time::Duration;
-
 use dns_update::{DnsRecord, DnsRecordType, DnsUpdater, Error};
 
 use super::error::{Act, DnsError, quoted};
+use super::kinds::{Kind, Words};
 use super::lookup::text_of;
 use super::{Place, TTL_S};
 use crate::model::Secret;
-
-/// Of one request; an act is a few.
-const REQUEST: Duration = Duration::from_secs(30);
-
-/// What a provider is made of: its settings and secrets, in the order of its [`Kind`].
-pub(super) struct Words<'a> {
-    pub settings: Vec<Option<&'a str>>,
-    pub secrets: Vec<&'a str>,
-}
-
-/// A provider the library knows.
-pub(super) struct Kind {
-    pub name: &'static str,
-    pub settings: &'static [(&'static str, Need)],
-    pub secrets: &'static [&'static str],
-    make: fn(&Words<'_>) -> dns_update::Result<DnsUpdater>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Need {
-    Required,
-    Optional,
-}
-
-const fn token(name: &'static str, make: fn(&Words<'_>) -> dns_update::Result<DnsUpdater>) -> Kind {
-    Kind { name, settings: &[], secrets: &["token"], make }
-}
-
-/// Those that need no more than a few words. The rest of the library's are reached through `exec`.
-pub(super) const KINDS: &[Kind] = &[
-    token("bunny", |w| DnsUpdater::new_bunny(w.secrets[0], Some(REQUEST))),
-    token("cloudflare", |w| DnsUpdater::new_cloudflare(w.secrets[0], Some(REQUEST))),
-    token("desec", |w| DnsUpdater::new_desec(w.secrets[0], Some(REQUEST))),
-    token("digitalocean", |w| DnsUpdater::new_digitalocean(w.secrets[0], Some(REQUEST))),
-    Kind {
-        name: "dnsimple",
-        settings: &[("account", Need::Required)],
-        secrets: &["token"],
-        make: |w| DnsUpdater::new_dnsimple(w.secrets[0], w.settings[0].unwrap_or_default(), Some(REQUEST)),
-    },
-    Kind {
-        name: "domeneshop",
-        settings: &[],
-        secrets: &["token", "secret"],
-        make: |w| DnsUpdater::new_domeneshop(w.secrets[0], w.secrets[1], Some(REQUEST)),
-    },
-    token("gandi", |w| DnsUpdater::new_gandiv5(w.secrets[0], Some(REQUEST))),
-    token("gcore", |w| DnsUpdater::new_gcore(w.secrets[0], Some(REQUEST))),
-    token("hetzner", |w| DnsUpdater::new_hetzner(w.secrets[0], Some(REQUEST))),
-    token("hostingde", |w| DnsUpdater::new_hostingde(w.secrets[0], Some(REQUEST))),
-    token("hostinger", |w| DnsUpdater::new_hostinger(w.secrets[0], Some(REQUEST))),
-    token("infomaniak", |w| DnsUpdater::new_infomaniak(w.secrets[0], Some(REQUEST))),
-    token("ionos", |w| DnsUpdater::new_ionos(w.secrets[0], Some(REQUEST))),
-    token("linode", |w| DnsUpdater::new_linode(w.secrets[0], Some(REQUEST))),
-    Kind {
-        name: "luadns",
-        settings: &[("user", Need::Required)],
-        secrets: &["token"],
-        make: |w| DnsUpdater::new_luadns(w.settings[0].unwrap_or_default(), w.secrets[0], Some(REQUEST)),
-    },
-    Kind {
-        name: "mythicbeasts",
-        settings: &[("user", Need::Required)],
-        secrets: &["password"],
-        make: |w| DnsUpdater::new_mythicbeasts(w.settings[0].unwrap_or_default(), w.secrets[0], Some(REQUEST)),
-    },
-    Kind {
-        name: "netcup",
-        settings: &[("customer", Need::Required)],
-        secrets: &["key", "password"],
-        make: |w| DnsUpdater::new_netcup(w.settings[0].unwrap_or_default(), w.secrets[0], w.secrets[1], Some(REQUEST)),
-    },
-    token("netlify", |w| DnsUpdater::new_netlify(w.secrets[0], Some(REQUEST))),
-    token("ns1", |w| DnsUpdater::new_ns1(w.secrets[0], Some(REQUEST))),
-    Kind {
-        name: "porkbun",
-        settings: &[],
-        secrets: &["key", "secret"],
-        make: |w| DnsUpdater::new_porkbun(w.secrets[0], w.secrets[1], Some(REQUEST)),
-    },
-    Kind {
-        name: "powerdns",
-        settings: &[("endpoint", Need::Required), ("server", Need::Optional)],
-        secrets: &["key"],
-        make: |w| DnsUpdater::new_pdns(w.secrets[0], w.settings[0], w.settings[1], Some(REQUEST)),
-    },
-    token("scaleway", |w| DnsUpdater::new_scaleway(w.secrets[0], Some(REQUEST))),
-    token("vultr", |w| DnsUpdater::new_vultr(w.secrets[0], Some(REQUEST))),
-    Kind {
-        name: "zoneeu",
-        settings: &[("user", Need::Required)],
-        secrets: &["key"],
-        make: |w| DnsUpdater::new_zoneeu(w.settings[0].unwrap_or_default(), w.secrets[0], Some(REQUEST)),
-    },
-];
 
 pub struct Account {
     kind: &'static str,

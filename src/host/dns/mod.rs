@@ -12,6 +12,7 @@
 
 mod error;
 mod exec;
+mod kinds;
 mod library;
 pub mod lookup;
 mod ovh;

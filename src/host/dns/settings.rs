@@ -10,9 +10,9 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::error::DnsError;
 use super::exec::Program;
-use super::library::{self, Kind, Need, Words};
+use super::kinds::{KINDS, Kind, Need, Words};
 use super::lookup::{RecordName, plain};
-use super::{ovh, rfc2136};
+use super::{library, ovh, rfc2136};
 use crate::model::Secret;
 use crate::model::certificate::Provider;
 
@@ -42,7 +42,7 @@ impl Checked {
 
 /// Every kind of provider there is.
 pub fn kinds() -> impl Iterator<Item = &'static str> {
-    ["exec", "ovh", "rfc2136"].into_iter().chain(library::KINDS.iter().map(|kind| kind.name))
+    ["exec", "ovh", "rfc2136"].into_iter().chain(KINDS.iter().map(|kind| kind.name))
 }
 
 /// All that is wrong with a provider's kind, settings, secrets and command. Empty: it can be used.
@@ -61,7 +61,7 @@ pub fn check(provider: &Provider) -> Result<Checked, DnsError> {
         "rfc2136" => rfc2136(&mut reader).map(Checked::Rfc2136),
         "ovh" => ovh(&mut reader).map(Checked::Ovh),
         "exec" => exec(&mut reader).map(Checked::Exec),
-        other => match library::KINDS.iter().find(|kind| kind.name == other) {
+        other => match KINDS.iter().find(|kind| kind.name == other) {
             Some(kind) => library(&mut reader, kind)?.map(|account| Checked::Library(Box::new(account))),
             None => {
                 let known: Vec<_> = kinds().collect();

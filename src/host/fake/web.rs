@@ -38,7 +38,7 @@ impl FakeWeb {
         self.lock().fail_reload = Some(error);
     }
 
-    /// `test blog`, `test without blog`, `reload`, in order.
+    /// `test blog`, `test without blog`, `test blog, shop together`, `reload`, in order.
     pub fn calls(&self) -> Vec<String> {
         self.lock().calls.clone()
     }
@@ -68,6 +68,32 @@ impl WebServer for FakeWeb {
     async fn test(&self, name: &str, text: Option<&str>) -> PortResult<()> {
         let without = if text.is_some() { "" } else { "without " };
         self.lock().calls.push(format!("test {without}{name}"));
+        self.judge(name, text)
+    }
+
+    async fn test_all(&self, sites: &[(&str, &str)]) -> PortResult<()> {
+        let names: Vec<&str> = sites.iter().map(|(name, _)| *name).collect();
+        self.lock().calls.push(format!("test {} together", names.join(", ")));
+        sites.iter().try_for_each(|(name, text)| self.judge(name, Some(text)))
+    }
+
+    async fn reload(&self) -> PortResult<()> {
+        let enabled = self.enabled();
+        let mut state = self.lock();
+        state.calls.push("reload".to_owned());
+        if let Some(error) = state.fail_reload.take() {
+            return Err(error);
+        }
+        if enabled.values().any(|text| text.contains("bogus")) {
+            return Err(PortError::new("nginx.reload", "nginx did not take the new configuration"));
+        }
+        state.served = enabled;
+        Ok(())
+    }
+}
+
+impl FakeWeb {
+    fn judge(&self, name: &str, text: Option<&str>) -> PortResult<()> {
         let own = format!("socle-{name}.conf");
         if let Some((file, _)) = self.enabled().iter().find(|(file, text)| **file != own && text.contains("bogus")) {
             return Err(PortError::new(
@@ -90,20 +116,6 @@ impl WebServer for FakeWeb {
             }
             None => Ok(()),
         }
-    }
-
-    async fn reload(&self) -> PortResult<()> {
-        let enabled = self.enabled();
-        let mut state = self.lock();
-        state.calls.push("reload".to_owned());
-        if let Some(error) = state.fail_reload.take() {
-            return Err(error);
-        }
-        if enabled.values().any(|text| text.contains("bogus")) {
-            return Err(PortError::new("nginx.reload", "nginx did not take the new configuration"));
-        }
-        state.served = enabled;
-        Ok(())
     }
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -8,34 +10,36 @@ use super::NginxError;
 /// No configuration file is larger; a larger one is not copied blindly.
 const LARGEST: u64 = 16 << 20;
 
-/// A copy of `sites-enabled` as it would be with a site exchanged. Removed when dropped.
+/// A copy of `sites-enabled` as it would be with some sites exchanged. Removed when dropped.
 pub(super) struct Candidate {
     directory: tempfile::TempDir,
 }
 
 impl Candidate {
-    /// Links are copied as links (to the same files), files as files. `text` is `None`: without
-    /// the site.
-    pub fn make(scratch: &Path, enabled: &Path, file: &str, text: Option<&str>) -> Result<Self, NginxError> {
-        Self::try_make(scratch, enabled, file, text).map_err(|error| NginxError::Prepare(scratch.to_owned(), error))
+    /// Links are copied as links (to the same files), files as files. `sites` are files and their texts; `None`:
+    /// without the site.
+    pub fn make(scratch: &Path, enabled: &Path, sites: &[(&str, Option<&str>)]) -> Result<Self, NginxError> {
+        Self::try_make(scratch, enabled, sites).map_err(|error| NginxError::Prepare(scratch.to_owned(), error))
     }
 
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    fn try_make(scratch: &Path, enabled: &Path, file: &str, text: Option<&str>) -> io::Result<Self> {
+    fn try_make(scratch: &Path, enabled: &Path, sites: &[(&str, Option<&str>)]) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(scratch)?;
         let directory = tempfile::Builder::new().prefix("nginx-test-").tempdir_in(scratch)?;
-        copy(enabled, directory.path(), Path::new(file))?;
-        if let Some(text) = text {
-            fs::File::create_new(directory.path().join(file))?.write_all(text.as_bytes())?;
+        copy(enabled, directory.path(), &sites.iter().map(|(file, _)| OsStr::new(*file)).collect())?;
+        for (file, text) in sites {
+            if let Some(text) = text {
+                fs::File::create_new(directory.path().join(file))?.write_all(text.as_bytes())?;
+            }
         }
         Ok(Self { directory })
     }
 }
 
-fn copy(from: &Path, to: &Path, but: &Path) -> io::Result<()> {
+fn copy(from: &Path, to: &Path, but: &BTreeSet<&OsStr>) -> io::Result<()> {
     let entries = match fs::read_dir(from) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
@@ -43,7 +47,7 @@ fn copy(from: &Path, to: &Path, but: &Path) -> io::Result<()> {
     for entry in entries {
         let entry = entry?;
         let (name, kind) = (entry.file_name(), entry.file_type()?);
-        if name == but {
+        if but.contains(name.as_os_str()) {
             continue;
         }
         let (old, new) = (entry.path(), to.join(&name));
@@ -51,7 +55,7 @@ fn copy(from: &Path, to: &Path, but: &Path) -> io::Result<()> {
             symlink(absolute(from, &fs::read_link(&old)?), new)?;
         } else if kind.is_dir() {
             fs::create_dir(&new)?;
-            copy(&old, &new, Path::new(""))?;
+            copy(&old, &new, &BTreeSet::new())?;
         } else if kind.is_file() && entry.metadata()?.len() <= LARGEST {
             fs::copy(&old, new)?;
         }
@@ -85,11 +89,14 @@ mod tests {
             names.sort();
             names
         };
-        let with = Candidate::make(dir.path(), &enabled, "socle-blog.conf", Some("new")).unwrap();
+        let with = Candidate::make(dir.path(), &enabled, &[("socle-blog.conf", Some("new"))]).unwrap();
         assert_eq!(names(&with), ["default", "plain", "socle-blog.conf"]);
         assert_eq!(fs::read_to_string(with.path().join("socle-blog.conf")).unwrap(), "new");
         assert_eq!(fs::read_link(with.path().join("default")).unwrap(), enabled.join("../sites-available/default"));
-        let without = Candidate::make(dir.path(), &enabled, "socle-blog.conf", None).unwrap();
+        let several = [("socle-blog.conf", Some("new")), ("socle-shop.conf", Some("shop")), ("plain", None)];
+        let several = Candidate::make(dir.path(), &enabled, &several).unwrap();
+        assert_eq!(names(&several), ["default", "socle-blog.conf", "socle-shop.conf"]);
+        let without = Candidate::make(dir.path(), &enabled, &[("socle-blog.conf", None)]).unwrap();
         assert_eq!(names(&without), ["default", "plain"]);
         let (at, live) = (with.path().to_owned(), fs::read_link(enabled.join("socle-blog.conf")).unwrap());
         drop(with);

@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use crate::model::Digest;
 use crate::model::unit::INPUTS_DIR;
+pub use apply::apply_together;
 
 /// How each file of ours begins.
 const HEADER: &str = "# Managed by socle";

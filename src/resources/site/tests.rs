@@ -261,3 +261,46 @@ async fn many_new_certificates_are_loaded_by_one_reload() {
     }
     assert_eq!(reloads, [3, 4, 5]);
 }
+
+fn publication(text: &str) -> Change {
+    Change::Publish { text: text.into(), digest: Digest::of(text), replaces: false }
+}
+
+#[tokio::test]
+async fn many_are_published_by_one_reload() {
+    let server = Server::new();
+    let change = publication(OLD);
+    let done = apply_together(&server.host, &[("blog", &change), ("shop", &change), ("wiki", &change)]).await;
+    assert!(done.len() == 3 && done.iter().all(Result::is_ok), "{done:?}");
+    assert_eq!(server.web.calls(), ["test blog, shop, wiki together", "reload"]);
+    assert_eq!(server.web.served().len(), 3);
+    let names = ["blog", "shop", "wiki"].map(str::to_owned).into();
+    for (name, seen) in Site::observe(&server.host, &names).await {
+        assert_eq!(Site::diff(&name, Some(&Desired { text: OLD.into() }), &seen.unwrap()), Diff::IN_SYNC, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_refused_holds_up_none_that_was_to_be_published_with_it() {
+    let server = Server::new();
+    server.publish(OLD).await.unwrap();
+    let (new, bad) = (publication(NEW), publication("# Managed by socle.\nbogus\n"));
+    let done = apply_together(&server.host, &[("blog", &bad), ("shop", &new), ("wiki", &new)]).await;
+    let codes: Vec<_> = done.iter().map(|done| done.as_ref().map_err(|error| error.report.code.as_str())).collect();
+    assert_eq!(codes, [Err("site.rejected"), Ok(&()), Ok(&())]);
+    assert_eq!((server.served().as_deref(), server.text().as_deref()), (Some(OLD), Some(OLD)));
+    assert_eq!(server.web.served().len(), 3);
+}
+
+#[tokio::test]
+async fn a_failed_reload_of_many_is_tried_one_by_one_from_where_it_was() {
+    let server = Server::new();
+    server.publish(OLD).await.unwrap();
+    let new = publication(NEW);
+    server.web.fail_reload(PortError::new("nginx.reload", "no"));
+    let done = apply_together(&server.host, &[("blog", &new), ("shop", &new)]).await;
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    let after = ["test blog, shop together", "reload", "test blog", "reload", "test shop", "reload"];
+    assert!(server.web.calls().ends_with(&after.map(str::to_owned)), "{:?}", server.web.calls());
+    assert_eq!(server.served().as_deref(), Some(NEW));
+}

@@ -16,6 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::{join, join_all};
 
+use super::proofs;
 use super::watch::{NameProblem, SelfCheck};
 use crate::durable::{self, DurableError};
 use crate::host::PortError;
@@ -130,9 +131,9 @@ impl OwnFile {
             let word = || getrandom::u64().expect("the kernel gives random bytes (getrandom(2))");
             format!("{:016x}{:016x}", word(), word())
         };
-        let (token, secret) = (format!("check-{}", random()), random());
+        let (token, secret) = (format!("{}{}", proofs::CHECK, random()), random());
         let file = Self { path: directory.join(&token), token, secret };
-        super::order::write_proof(directory, &file.token, &file.secret)?;
+        proofs::write(directory, &file.token, &file.secret)?;
         Ok(file)
     }
 }

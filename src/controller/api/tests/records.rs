@@ -129,6 +129,9 @@ async fn a_backup_makes_a_new_machine_the_same_controller() {
     let world = World::new().await;
     world.enrol("ks1").await;
     world.token(Scope::Read).await;
+    // What leads from the fleet's first key for documents to the present one is in it too.
+    let keys = world.home.path().join(keys::DIRECTORY);
+    let rotated = Keys::rotate(&keys, jiff::Timestamp::UNIX_EPOCH, |seed| seed.fill(9)).unwrap();
     let (status, bytes) = world.call("POST", "/v1/backup", None).await;
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&bytes));
     let left: Vec<_> = std::fs::read_dir(world.home.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -145,7 +148,8 @@ async fn a_backup_makes_a_new_machine_the_same_controller() {
     assert_eq!(restored.servers().await.unwrap().len(), 1);
     assert_eq!(restored.fleet().await.unwrap(), world.store().fleet().await.unwrap());
     let keys = Keys::load(&home.join(keys::DIRECTORY)).unwrap();
-    assert_eq!(keys.document.public(), world.app.controller.keys.document.public());
+    assert_eq!((keys.document.public(), keys.succession.len()), (rotated.to, 1));
+    assert_eq!(rotated.from, world.app.controller.keys.document.public());
     restored.close().await;
     drop(restored);
     // Again is fine; over the keys of another fleet it is not.

@@ -27,6 +27,12 @@ pub async fn web(web: &dyn WebServer, root: &Path) {
     assert!(refused.message.contains(SITE), "{refused}");
     assert_eq!(files(), before);
 
+    // Several at once: all or none.
+    let second = server("second.example.org", "");
+    let together = async |text: &str| web.test_all(&[(SITE, text), ("contract2", &second)]).await.is_ok();
+    assert_eq!((together(&good).await, together(&bad).await), (true, false));
+    assert_eq!(files(), before);
+
     // What is tested takes the place of what is there.
     put(&own, &bad);
     symlink(format!("/etc/nginx/sites-available/socle-{SITE}.conf"), &link).unwrap();
@@ -48,6 +54,7 @@ pub async fn web(web: &dyn WebServer, root: &Path) {
     let taken = web.test(SITE, Some(&good)).await.unwrap_err();
     assert_eq!(taken.code, "site.name-taken");
     assert!(taken.message.contains("contract.example.org") && taken.message.contains("contract-foreign"), "{taken}");
+    assert!(!together(&good).await);
     assert_eq!(code(Some(&server("other.example.org", ""))).await, Ok(()));
 
     for file in [foreign, link, own] {
