@@ -10,7 +10,6 @@ use super::prune::PRUNE_KEEPS;
 use super::record::{Check, Failed, Good};
 use super::{BackupError, Record, asked_to_end, key};
 use crate::agent::reconcile::Agent;
-use crate::host::PortError;
 use crate::host::vault::{Checked, Depth, Saved, Snapshot};
 use crate::model::Name;
 use crate::model::document::{Document, InstanceState, Repository};
@@ -116,8 +115,6 @@ impl Agent {
             record.store(&self.state, name)?;
         }
         Ok(Ran { repository: name.clone(), new_key, instances, check, forgotten })
-    }
-
     }
 }
 
