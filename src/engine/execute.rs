@@ -5,6 +5,7 @@
 //! steps that need it wait for it, and so does the end. Steps that go together and follow each other are tried at once.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::slice;
 
 use futures_util::StreamExt;
@@ -105,7 +106,7 @@ impl<'a> Run<'a> {
             self.beside.push(Box::pin(async move { (step, done(hands, step).await) }));
             return Ok(1);
         }
-        let mut doing = all_done(hands, group);
+        let mut doing = pin!(all_done(hands, group));
         let outcomes = loop {
             tokio::select! {
                 biased;
@@ -144,15 +145,12 @@ async fn done(hands: &impl Hands, step: &Step) -> Outcome {
     outcome(hands.apply(&step.on[0], &step.change).await)
 }
 
-/// In a box: the compiler does not see that it is `Send` for every lifetime, and whoever spawns a pass asks for that.
-fn all_done<'a>(hands: &'a impl Hands, group: &'a [Step]) -> BoxFuture<'a, Vec<Outcome>> {
-    Box::pin(async move {
-        if let [one] = group {
-            return vec![done(hands, one).await];
-        }
-        let all: Vec<_> = group.iter().map(|step| (&step.on[0], &step.change)).collect();
-        hands.apply_together(&all).await.into_iter().map(outcome).collect()
-    })
+async fn all_done(hands: &impl Hands, group: &[Step]) -> Vec<Outcome> {
+    if let [one] = group {
+        return vec![done(hands, one).await];
+    }
+    let all: Vec<_> = group.iter().map(|step| (&step.on[0], &step.change)).collect();
+    hands.apply_together(&all).await.into_iter().map(outcome).collect()
 }
 
 fn outcome(done: Result<(), ApplyError>) -> Outcome {
