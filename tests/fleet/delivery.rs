@@ -50,7 +50,11 @@ impl Running {
             random,
         };
         let keeper = real::keeper(&agent);
-        tokio::spawn(async move { daemon::run(agent, keeper).await.unwrap() });
+        // On a thread of its own, as it is a process of its own in life: what a pass awaits is not `Send`.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(daemon::run(agent, keeper)).unwrap();
+        });
         Self { root, state }
     }
 

@@ -193,3 +193,29 @@ fn alerts_at_a_half_a_third_and_a_fifth_of_what_was_left() {
     assert_eq!(alert(&short, begin() + HOUR * 100), None);
     assert_eq!(alert(&short, begin() + HOUR * 121), Some(Alert::Half));
 }
+
+#[test]
+fn with_a_tenth_left_it_is_an_emergency_whatever_the_authority_says() {
+    for life in [days(90), days(45), HOUR * 160] {
+        let meta = meta(life);
+        let at = |tenths: i32| begin() + life / 10 * tenths;
+        let windows = [
+            told(at(5), at(6)),
+            told(at(9), at(10) - MINUTE),
+            told(at(6), at(5)),
+            told(at(11), at(12)),
+            told(begin() - days(9), begin() + days(9999)),
+        ];
+        for told in &windows {
+            let mut record = asked(&meta, told, begin());
+            for (now, emergency) in [(at(9) - MINUTE, false), (at(9), true), (at(10), true)] {
+                let due = due_at(&meta, &record, now);
+                assert!(matches!(due, Due::Order { urgent, .. } if urgent == emergency), "{told:?} at {now}: {due:?}");
+            }
+            // It failed often, and the authority wants years of rest: an emergency waits for hours.
+            record.failure = Some(Failure { retry_after_s: Some(u64::MAX), ..failure(9, at(9)) });
+            record.about = names(&["a.org"]);
+            assert!(matches!(due_at(&meta, &record, at(9) + HOUR * 6), Due::Order { urgent: true, .. }), "{told:?}");
+        }
+    }
+}
