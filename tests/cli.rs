@@ -165,7 +165,10 @@ fn a_fleet_is_checked_without_a_controller() {
     refused(&format!("{}:2:10: there is no recipe `wordpres`", place.display()));
     write("members/logo.png", b"\x89PNG\xff");
     refused("logo.png:1:1: this file is no text");
-    socle().args(check).arg("no/such/directory").assert().code(1).stderr(contains("cannot read `no/such/directory`"));
+    for act in ["check", "plan", "apply"] {
+        let told = contains("cannot read `no/such/directory`").and(contains("No such file")).and(contains("hint:"));
+        socle().args(["fleet", act, "no/such/directory"]).assert().code(2).stdout(is_empty()).stderr(told);
+    }
 }
 
 #[test]

@@ -339,6 +339,7 @@ fn exit_of(code: &str) -> Exit {
         | "certificate.unknown"
         | "certificate.authority"
         | "certificate.not-ordered"
+        | "fleet.unreadable"
         | "backup.no-repository"
         | "backup.no-key"
         | "backup.no-server"

@@ -1,9 +1,11 @@
 //! Reads the directory of a fleet into memory, as far as it may belong to one.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::controller::compose::{Files, MAX_BYTES, MAX_FILES, is_ignored};
 use crate::model::problem::{Position, Problem};
+use crate::model::report::ErrorReport;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -12,6 +14,18 @@ pub enum ReadError {
     /// No text, or a name that is none.
     #[error("{} problem(s) in the fleet's directory", .0.len())]
     Refused(Vec<Problem>),
+}
+
+impl ReadError {
+    pub fn report(&self) -> ErrorReport {
+        let hint = match self {
+            ReadError::Read(_, error) if error.kind() == ErrorKind::PermissionDenied => {
+                "make it readable for the user who runs this"
+            }
+            _ => "give the directory that holds `fleet.toml`",
+        };
+        ErrorReport::of("fleet.unreadable", self, Some(hint.to_owned()))
+    }
 }
 
 /// The text of every file below `directory` that is neither hidden nor documentation. Stops reading where no

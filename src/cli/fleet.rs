@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::{Args, Subcommand};
 
+use super::agent::told;
 use super::client::{ClientError, Controller};
 use super::directory::{self, ReadError};
 use super::rollout::Rollout;
@@ -18,6 +19,7 @@ use crate::controller::api::types::{
 use crate::controller::compose::{self, Files, Fleet};
 use crate::model::Name;
 use crate::model::problem::Problem;
+use crate::model::report::ErrorReport;
 use crate::wire::message::Planned;
 use crate::wire::seal::{self, Purpose};
 
@@ -146,6 +148,7 @@ fn check(directory: &Path, json: bool) -> anyhow::Result<Exit> {
     let checked = match look(directory) {
         Ok(checked) => checked,
         Err(Refused::Problems(problems)) => Checked { fleet: Err(problems), notes: Vec::new() },
+        Err(Refused::Unreadable(report)) => return told(&report, json),
         Err(Refused::Error(error)) => return Err(error),
     };
     if !json {
@@ -180,6 +183,8 @@ fn check(directory: &Path, json: bool) -> anyhow::Result<Exit> {
 
 enum Refused {
     Problems(Vec<Problem>),
+    /// What was named as the fleet's directory.
+    Unreadable(ErrorReport),
     Error(anyhow::Error),
 }
 
@@ -187,7 +192,7 @@ impl From<ReadError> for Refused {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Refused(problems) => Refused::Problems(problems),
-            error => Refused::Error(error.into()),
+            ReadError::Read(..) => Refused::Unreadable(error.report()),
         }
     }
 }
@@ -213,6 +218,7 @@ fn read(directory: &Path, json: bool) -> anyhow::Result<Result<Files, Exit>> {
     match directory::read(directory).map_err(Refused::from) {
         Ok(files) => Ok(Ok(files)),
         Err(Refused::Error(error)) => Err(error),
+        Err(Refused::Unreadable(report)) => told(&report, json).map(Err),
         Err(Refused::Problems(problems)) => {
             if json {
                 print::json(&serde_json::json!({ "problems": problems }))?;
