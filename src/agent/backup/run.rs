@@ -81,9 +81,10 @@ impl Agent {
     ) -> Result<Ran, BackupError> {
         let _lock = self.backup_lock(name)?;
         let document = self.document()?;
-        let (key, new_key) = key::read_or_make(&self.state, name, self.random)?;
+        let (key, _) = key::read_or_make(&self.state, name, self.random)?;
         let access = self.access_with(name, repository, key, None)?;
-        self.vault.make(&access).await?;
+        // By the repository: the key may be of a try that did not reach it, when nobody was told of it.
+        let new_key = self.vault.make(&access).await?;
         let mut record = Record::load(&self.state, name)?;
         let wanted = |instance: &Name| only.is_empty() || only.contains(instance);
         let present = document.instances.iter().filter(|(_, instance)| instance.state != InstanceState::Absent);

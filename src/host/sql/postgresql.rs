@@ -208,12 +208,30 @@ impl Postgresql {
         let pid: u32 = lock.lines().next().unwrap_or_default().trim().parse().unwrap_or_default();
         let exe = match fs::read_link(format!("/proc/{pid}/exe")) {
             Ok(exe) => exe,
+            // A unit that sees no processes of others: the client finds out whether it runs.
+            Err(error) if is_hidden(&error, pid) => {
+                let said = || format!("`{LOCK}` names no data of a server");
+                return self.server_of_data(&lock)?.ok_or_else(|| down(said()));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(down(format!("its process {pid} is gone")));
             }
             Err(error) => return Err(SqlError::Look(format!("/proc/{pid}/exe").into(), error)),
         };
         server_of(&exe).ok_or_else(|| down(format!("process {pid} is not PostgreSQL but `{}`", exe.display())))
+    }
+
+    /// By the directory that the lock names in its second line.
+    fn server_of_data(&self, lock: &str) -> Result<Option<Server>, SqlError> {
+        let Some(data) = lock.lines().nth(1).filter(|data| data.starts_with('/')) else { return Ok(None) };
+        let version = format!("{data}/PG_VERSION");
+        let major = match fs::read_to_string(self.at(&version)) {
+            Ok(major) => major,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(SqlError::Look(version.into(), error)),
+        };
+        let server = |major: u32| Server { bin: format!("{SERVERS}/{major}/bin").into(), major };
+        Ok(major.trim().parse().ok().map(server))
     }
 
     fn installed(&self) -> Result<bool, SqlError> {
@@ -234,6 +252,19 @@ impl Postgresql {
 
     fn at(&self, absolute: &str) -> PathBuf {
         self.root.join(absolute.trim_start_matches('/'))
+    }
+}
+
+/// Whether the process is there, and not for us to look at.
+fn is_hidden(error: &io::Error, pid: u32) -> bool {
+    let asked = || {
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)?;
+        rustix::process::test_kill_process(pid).err()
+    };
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => true,
+        io::ErrorKind::NotFound => asked() == Some(rustix::io::Errno::PERM),
+        _ => false,
     }
 }
 
@@ -332,6 +363,23 @@ mod tests {
         for other in ["/usr/bin/bash", "/opt/postgresql/15/bin/postgres", "/usr/lib/postgresql/bin/postgres"] {
             assert!(server_of(Path::new(other)).is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn a_server_that_is_hidden_is_known_by_its_data() {
+        let root = tempfile::tempdir().unwrap();
+        let postgresql = Postgresql { root: root.path().to_owned() };
+        let data = root.path().join("var/lib/postgresql/17/main");
+        std::fs::create_dir_all(&data).unwrap();
+        let lock = "133\n/var/lib/postgresql/17/main\n1764381600\n5432\n/run/postgresql\n";
+        assert!(postgresql.server_of_data(lock).unwrap().is_none());
+        std::fs::write(data.join("PG_VERSION"), "17\n").unwrap();
+        let server = postgresql.server_of_data(lock).unwrap().unwrap();
+        assert_eq!((server.bin.to_str().unwrap(), server.major), ("/usr/lib/postgresql/17/bin", 17));
+        assert!(postgresql.server_of_data("133\n").unwrap().is_none());
+        let gone = io::Error::from(io::ErrorKind::NotFound);
+        assert!(!is_hidden(&gone, std::process::id()) && !is_hidden(&gone, 0) && !is_hidden(&gone, u32::MAX));
+        assert!(is_hidden(&io::ErrorKind::PermissionDenied.into(), 1));
     }
 
     #[tokio::test]
