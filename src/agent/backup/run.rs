@@ -12,7 +12,6 @@ use super::rows::Counting;
 use super::{BackupError, Record, key};
 use crate::agent::ledger::Ledger;
 use crate::agent::reconcile::{Agent, AgentError};
-use crate::host::PortError;
 use crate::host::vault::{Access, Checked, Depth, Entry, Order, Snapshot, Source};
 use crate::model::document::{Document, Engine, InstanceState, Repository};
 use crate::model::report::ErrorReport;
