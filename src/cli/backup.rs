@@ -77,7 +77,7 @@ pub enum BackupCommand {
         #[arg(long, value_name = "FILE", requires = "document")]
         key_file: Option<PathBuf>,
     },
-    /// Start again what a backup that was killed left standing still (its unit does so by itself)
+    /// Start again what a killed backup left standing still
     Wake,
     /// Show the SSH key that lets this server in where its backups go over SFTP
     SshKey,

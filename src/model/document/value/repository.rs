@@ -77,7 +77,7 @@ fn s3(text: &str, address: &str) -> Result<RepositoryPlace, Wrong> {
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
             && !part.starts_with('.')
     };
-    if !(3..=63).contains(&bucket.len()) || !plain(&bucket) || !prefix.iter().all(|part| plain(part)) {
+    if !(3..=63).contains(&bucket.len()) || !plain(&bucket) || !prefix.iter().all(plain) {
         let wrong = Wrong::new(format!("{} does not name a bucket", shown(text)));
         return Err(wrong.hint(format!("such as `{example}`: the bucket, and what names in it begin with")));
     }
@@ -147,7 +147,7 @@ fn sftp(text: &str) -> Result<RepositoryPlace, Wrong> {
     let plain = |part: &&str| {
         !part.is_empty() && ![".", ".."].contains(part) && part.bytes().all(|b| b.is_ascii_graphic() && b != b'%')
     };
-    if !parts.iter().all(|part| plain(part)) {
+    if !parts.iter().all(plain) {
         return Err(wrong("does not name a directory there"));
     }
     let host = host.trim_matches(['[', ']']).to_owned();
