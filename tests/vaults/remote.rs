@@ -267,7 +267,7 @@ async fn notices_what_is_short(bench: &Bench, repository: &Path) {
     let name = pack.file_name().unwrap().to_str().unwrap();
     let checked = bench.check(Depth::Structure).await;
     assert!(checked.damage.iter().any(|damage| damage.file.contains(name)), "{checked:?}");
-    assert_eq!(checked.affected, [saved.snapshot.id.clone()]);
+    assert_eq!(checked.affected, std::slice::from_ref(&saved.snapshot.id));
     let to = bench.path("to");
     let error =
         bench.vault.restore(&bench.access, &saved.snapshot.id, Path::new("/data"), &to, &Quiet).await.unwrap_err();
