@@ -275,6 +275,8 @@ fn a_push_survives_what_happens_to_it() {
     applying.wait().unwrap();
     there(&ks1, "one again");
     there(&ks2, "two again");
+    // A link that lost its agent connects anew; before, its server counts as absent.
+    fleet.converges(LONG);
 
     // The controller's database is put back to an earlier one: nobody goes back with it.
     fleet.socle(&["controller", "backup", "/root/backup"]).expect(0);
