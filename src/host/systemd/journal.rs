@@ -125,16 +125,25 @@ impl Entry {
     }
 }
 
-/// When the unit left its rest last, Unix microseconds.
+/// When the last run began, Unix microseconds.
 async fn begun(bus: &Bus, unit: &str) -> Option<u64> {
-    let us = bus
+    let timestamps = bus
         .ask(String::new, |connection| async move {
             let path = ManagerProxy::new(&connection).await?.load_unit(unit).await?;
-            property(&connection, &path, UNIT, "InactiveExitTimestamp").await
+            let left_rest = property(&connection, &path, UNIT, "InactiveExitTimestamp").await?;
+            Ok((left_rest, property(&connection, &path, UNIT, "ConditionTimestamp").await?))
         })
         .await
         .ok()?;
-    u64::try_from(us).ok().filter(|us| *us > 0)
+    let [left_rest, judged] = [timestamps.0, timestamps.1].map(|at| u64::try_from(at).unwrap_or_default());
+    began(left_rest, judged)
+}
+
+/// systemd notes that a unit left its rest after it has started the process, which may have spoken before (seen 0.5 ms
+/// before, on a busy machine). The unit's conditions are judged just before that.
+fn began(left_rest: u64, judged: u64) -> Option<u64> {
+    let before = Some(judged).filter(|judged| (1..=left_rest).contains(judged));
+    before.or(Some(left_rest)).filter(|at| *at > 0)
 }
 
 async fn tail(unit: &str, matches: impl IntoIterator<Item = String>, lines: u32) -> Result<String, SystemdError> {
@@ -151,6 +160,14 @@ async fn tail(unit: &str, matches: impl IntoIterator<Item = String>, lines: u32)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_begins_before_its_process_speaks() {
+        assert_eq!(began(1_000_500, 1_000_000), Some(1_000_000));
+        assert_eq!(began(1_000_500, 0), Some(1_000_500), "no condition was judged");
+        assert_eq!(began(1_000_500, 2_000_000), Some(1_000_500), "the conditions of a start that came to nothing");
+        assert_eq!(began(0, 0), None);
+    }
 
     #[test]
     fn lines_are_of_the_unit_or_of_systemd_about_it() {
