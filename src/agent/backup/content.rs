@@ -102,8 +102,10 @@ pub fn files(host: &Host, name: &Name) -> Vec<Entry> {
     DIRECTORIES.into_iter().filter_map(own).collect()
 }
 
+/// What cannot be looked at is no absent one: it is read, and the backup fails by it.
 fn tree(path: String, from: PathBuf) -> Option<Entry> {
-    from.exists().then(|| Entry { path: path.into(), from: Source::Tree { from, except: Vec::new() } })
+    let absent = matches!(from.try_exists(), Ok(false));
+    (!absent).then(|| Entry { path: path.into(), from: Source::Tree { from, except: Vec::new() } })
 }
 
 /// The place of a staged directory beside what it replaces.
@@ -114,6 +116,13 @@ pub fn staged(home: &Path, directory: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tree_that_cannot_be_looked_at_is_not_left_out() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(tree("/data".to_owned(), file.path().join("inside-a-file")).is_some());
+        assert!(tree("/data".to_owned(), file.path().with_extension("absent")).is_none());
+    }
 
     #[test]
     fn tags_lead_back_to_the_instance() {

@@ -12,6 +12,8 @@ use crate::host::copies::{self, CopyError};
 enum FilesError {
     #[error("what was kept of `{of}` is gone: there is no `{at}`")]
     Gone { of: String, at: String },
+    #[error("cannot look at `{0}`")]
+    Look(PathBuf, #[source] std::io::Error),
     #[error("cannot make sure that `{0}` is on disk")]
     Sync(PathBuf, #[source] std::io::Error),
 }
@@ -40,7 +42,7 @@ pub(super) async fn keep(
         let last = of.rsplit('/').next().unwrap_or_default();
         let copy = format!("{nth}-{last}");
         let (from, to) = (host.path(of), host.path(format!("{stage}/{copy}")));
-        if from.exists() {
+        if is_there(&from)? {
             blocking(move || copies::make(&from, &to)).await?;
             kept.push(Kept { of: of.clone(), at: format!("{done}/{copy}") });
         }
@@ -54,7 +56,7 @@ pub(super) async fn keep(
 /// Before anything is put back. `begun`: some of them may be in their places already.
 pub(super) fn are_there(host: &Host, kept: &[Kept], begun: bool) -> Result<(), ApplyError> {
     for Kept { of, at } in kept {
-        let there = host.path(at).exists() || (begun && host.path(of).exists());
+        let there = is_there(&host.path(at))? || (begun && is_there(&host.path(of))?);
         if !there {
             let error = FilesError::Gone { of: of.clone(), at: at.clone() };
             let hint = "bring a backup back: `socle agent restore`";
@@ -94,11 +96,11 @@ fn replaced(name: &str, release: &ReleaseId) -> String {
 /// May be repeated from any point: what is still at `from` has not got its place yet.
 pub(super) fn put_in_place(host: &Host, staged: &Staged) -> Result<(), ApplyError> {
     let [from, to, aside] = [&staged.from, &staged.to, &staged.aside].map(|path| host.path(path));
-    if !from.exists() {
+    if !is_there(&from)? {
         return Ok(());
     }
     make_directory(aside.parent().unwrap_or(Path::new("/")))?;
-    if to.exists() {
+    if is_there(&to)? {
         // A mounted disk would go with it, and be emptied there.
         copies::refuse_mounts(&to).map_err(not_copied)?;
         // Left by a try that was interrupted before it noted its end: older still than what is there.
@@ -131,6 +133,12 @@ fn sync(directory: &Path) -> Result<(), ApplyError> {
     synced.map_err(|error| ApplyError::host("setup.directory", &FilesError::Sync(directory.to_owned(), error), None))
 }
 
+/// What cannot be looked at is neither: no files are left out, and none count as moved.
+fn is_there(path: &Path) -> Result<bool, ApplyError> {
+    path.try_exists()
+        .map_err(|error| ApplyError::host("setup.directory", &FilesError::Look(path.to_owned(), error), None))
+}
+
 fn not_moved(error: DurableError) -> ApplyError {
     ApplyError::host("setup.directory", &error, None)
 }
@@ -148,4 +156,18 @@ async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, CopyError> + Send + 'static,
 ) -> Result<T, ApplyError> {
     tokio::task::spawn_blocking(act).await.expect("copying does not panic").map_err(not_copied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_absent() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(is_there(file.path()).unwrap());
+        assert!(!is_there(&file.path().with_extension("absent")).unwrap());
+        let error = is_there(&file.path().join("inside-a-file")).unwrap_err();
+        assert!(error.report.message.contains("cannot look at"), "{}", error.report);
+    }
 }
