@@ -1,16 +1,17 @@
 //! Does the steps of a plan, one outcome each. Decides nothing: a step whose needs did not all succeed is
 //! blocked, everything else is tried.
 //!
-//! Steps are begun in the order of the plan, but what goes on beside the others as soon as what it needs is done. The
-//! steps that need it wait for it, and so does the end. Steps that go together and follow each other are tried at once.
+//! Steps are begun in the order of the plan. Those that go on beside the others are begun before it is their turn, and
+//! told when what they need is done; the steps that need them wait for them, and so does the end. Steps that go together
+//! and follow each other are tried at once.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::slice;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::oneshot;
 
 use super::event::{Event, Events, Finished};
 use super::journal::Journal;
@@ -18,7 +19,7 @@ use super::plan::{Plan, Step, StepId};
 use crate::durable::DurableError;
 use crate::model::ResourceId;
 use crate::model::report::ErrorReport;
-use crate::resources::{About, AnyChange, ApplyError, goes_together};
+use crate::resources::{About, AnyChange, ApplyError, Ready, goes_together};
 
 /// Steps that go on beside the others at one time: each may keep a core busy with unpacking.
 const BESIDE: usize = 2;
@@ -34,6 +35,14 @@ pub enum Outcome {
 pub trait Hands: Sync {
     fn apply(&self, on: &ResourceId, change: &AnyChange) -> impl Future<Output = Result<(), ApplyError>> + Send;
 
+    /// The same for one that goes on beside others. It is dropped if what it needs cannot be had.
+    fn apply_beside(
+        &self,
+        on: &ResourceId,
+        change: &AnyChange,
+        ready: Ready,
+    ) -> impl Future<Output = Result<(), ApplyError>> + Send;
+
     /// The same for several that go together, an outcome each, in their order.
     fn apply_together(
         &self,
@@ -48,8 +57,11 @@ pub async fn execute(
     journal: &mut Journal,
     events: &dyn Events,
 ) -> Result<BTreeMap<StepId, Outcome>, DurableError> {
-    let mut run = Run { plan, journal, events, outcomes: BTreeMap::new(), beside: FuturesUnordered::new() };
+    let (outcomes, beside) = (BTreeMap::new(), FuturesUnordered::new());
+    let mut run = Run { plan, journal, events, outcomes, beside, early: Vec::new() };
     let mut kept = run.all(hands).await;
+    // What still waits for its turn will not have it.
+    run.early.clear();
     while let Some((step, outcome)) = run.beside.next().await {
         kept = kept.and(run.finish(step, outcome));
     }
@@ -62,15 +74,20 @@ struct Run<'a> {
     events: &'a dyn Events,
     outcomes: BTreeMap<StepId, Outcome>,
     beside: FuturesUnordered<BoxFuture<'a, (&'a Step, Outcome)>>,
+    /// Those of them that wait for what they need.
+    early: Vec<(&'a Step, oneshot::Sender<Turn>)>,
 }
+
+/// What a step learns when it is its turn: that it may go on, or what blocks it.
+type Turn = Result<(), ResourceId>;
 
 impl<'a> Run<'a> {
     async fn all(&mut self, hands: &'a impl Hands) -> Result<(), DurableError> {
         let mut ahead = self.plan.steps.iter().filter(|step| step.beside).peekable();
         let mut rest = self.plan.steps.as_slice();
         while let [step, ..] = rest {
-            while let Some(early) = ahead.next_if(|early| early.id <= step.id || self.could_begin(early)) {
-                self.first(slice::from_ref(early), hands).await?;
+            while let Some(early) = ahead.next_if(|early| early.id <= step.id || self.beside.len() < BESIDE) {
+                self.begin(early, hands).await?;
             }
             let done = if step.beside { 1 } else { self.first(rest, hands).await? };
             rest = &rest[done..];
@@ -78,61 +95,110 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn could_begin(&self, step: &Step) -> bool {
-        self.beside.len() < BESIDE && step.needs.iter().all(|need| self.outcomes.contains_key(need))
+    /// Begins a step that goes on beside the others.
+    async fn begin(&mut self, step: &'a Step, hands: &'a impl Hands) -> Result<(), DurableError> {
+        // What is under way needs only steps before this one, and whoever must wait here has done those.
+        while self.beside.len() >= BESIDE {
+            self.next_beside().await?;
+        }
+        if let Some(by) = self.blocked(step) {
+            self.skip(step, by);
+            return Ok(());
+        }
+        self.start(step)?;
+        let (turn, told) = oneshot::channel();
+        self.early.push((step, turn));
+        self.beside.push(Box::pin(async move { (step, done_beside(hands, step, told).await) }));
+        self.call_up();
+        Ok(())
     }
 
-    /// Does the first of these steps, or begins it if it goes on beside the others. Tells how many were done: those
-    /// that go together with it are too.
+    /// Does the first of these steps. Tells how many were done: those that go together with it are too.
     async fn first(&mut self, steps: &'a [Step], hands: &'a impl Hands) -> Result<usize, DurableError> {
         let step = &steps[0];
-        while self.goes_on_for(step) || (step.beside && self.beside.len() >= BESIDE) {
-            if let Some((other, outcome)) = self.beside.next().await {
-                self.finish(other, outcome)?;
-            }
+        while !self.beside.is_empty() && self.waits(step) {
+            self.next_beside().await?;
         }
-        if let Some(by) = blocked(step, self.plan, &self.outcomes) {
-            self.tell(step, &Outcome::Blocked { by: by.clone() });
-            self.outcomes.insert(step.id, Outcome::Blocked { by });
+        if let Some(by) = self.blocked(step) {
+            self.skip(step, by);
             return Ok(1);
         }
         let group = &steps[..self.together(steps)];
-        for step in group {
-            let (on, change) = (names(step), step.change.to_string());
-            self.events.event(Event::Started { step: step.id + 1, of: self.plan.steps.len(), on, change });
-            self.journal.started(step)?;
-        }
-        if step.beside {
-            self.beside.push(Box::pin(async move { (step, done(hands, step).await) }));
-            return Ok(1);
-        }
+        group.iter().try_for_each(|step| self.start(step))?;
         let mut doing = pin!(all_done(hands, group));
+        let mut kept = Ok(());
         let outcomes = loop {
             tokio::select! {
                 biased;
-                Some((other, outcome)) = self.beside.next() => self.finish(other, outcome)?,
+                Some((other, outcome)) = self.beside.next() => kept = kept.and(self.finish(other, outcome)),
+                // Whatever becomes of the journal: what was begun is not broken off.
                 outcomes = &mut doing => break outcomes,
             }
         };
+        kept?;
         group.iter().zip(outcomes).try_for_each(|(step, outcome)| self.finish(step, outcome))?;
         Ok(group.len())
     }
 
+    fn start(&mut self, step: &Step) -> Result<(), DurableError> {
+        let (on, change) = (names(step), step.change.to_string());
+        self.events.event(Event::Started { step: step.id + 1, of: self.plan.steps.len(), on, change });
+        self.journal.started(step)
+    }
+
+    async fn next_beside(&mut self) -> Result<(), DurableError> {
+        match self.beside.next().await {
+            Some((step, outcome)) => self.finish(step, outcome),
+            None => Ok(()),
+        }
+    }
+
     /// How many of the first of these are tried at once: at least one. Whoever waits for another of them is not.
     fn together(&self, steps: &[Step]) -> usize {
-        let free = |step: &&Step| goes_together(&step.change) && blocked(step, self.plan, &self.outcomes).is_none();
+        let free = |step: &&Step| goes_together(&step.change) && !self.waits(step) && self.blocked(step).is_none();
         steps.iter().take_while(free).count().max(1)
     }
 
     /// Something that the step needs is not finished.
-    fn goes_on_for(&self, step: &Step) -> bool {
-        !self.beside.is_empty() && step.needs.iter().any(|need| !self.outcomes.contains_key(need))
+    fn waits(&self, step: &Step) -> bool {
+        step.needs.iter().any(|need| !self.outcomes.contains_key(need))
+    }
+
+    /// What failed of that which the step needs: the first cause, not the last link of the chain.
+    fn blocked(&self, step: &Step) -> Option<ResourceId> {
+        step.blocked_by.clone().or_else(|| {
+            step.needs.iter().find_map(|need| match self.outcomes.get(need)? {
+                Outcome::Done => None,
+                Outcome::Blocked { by } => Some(by.clone()),
+                Outcome::Failed { .. } => Some(self.plan.steps[*need].on[0].clone()),
+            })
+        })
+    }
+
+    /// Tells those that were begun early and wait no more.
+    fn call_up(&mut self) {
+        for (step, turn) in std::mem::take(&mut self.early) {
+            if self.waits(step) {
+                self.early.push((step, turn));
+            } else {
+                // One that failed before its turn does not listen.
+                let _ = turn.send(self.blocked(step).map_or(Ok(()), Err));
+            }
+        }
+    }
+
+    fn skip(&mut self, step: &Step, by: ResourceId) {
+        let outcome = Outcome::Blocked { by };
+        self.tell(step, &outcome);
+        self.outcomes.insert(step.id, outcome);
+        self.call_up();
     }
 
     fn finish(&mut self, step: &Step, outcome: Outcome) -> Result<(), DurableError> {
         let kept = self.journal.finished(step.id, told(&outcome));
         self.tell(step, &outcome);
         self.outcomes.insert(step.id, outcome);
+        self.call_up();
         kept
     }
 
@@ -143,6 +209,22 @@ impl<'a> Run<'a> {
 
 async fn done(hands: &impl Hands, step: &Step) -> Outcome {
     outcome(hands.apply(&step.on[0], &step.change).await)
+}
+
+async fn done_beside(hands: &impl Hands, step: &Step, turn: oneshot::Receiver<Turn>) -> Outcome {
+    let (go, ready) = Ready::channel();
+    let mut doing = pin!(hands.apply_beside(&step.on[0], &step.change, ready));
+    tokio::select! {
+        turn = turn => match turn {
+            // One that does not listen has no need to wait.
+            Ok(Ok(())) => drop(go.send(())),
+            Ok(Err(by)) => return Outcome::Blocked { by },
+            // Nothing more is begun.
+            Err(_) => return Outcome::Blocked { by: step.on[0].clone() },
+        },
+        done = &mut doing => return outcome(done),
+    }
+    outcome(doing.await)
 }
 
 async fn all_done(hands: &impl Hands, group: &[Step]) -> Vec<Outcome> {
@@ -158,17 +240,6 @@ fn outcome(done: Result<(), ApplyError>) -> Outcome {
         Ok(()) => Outcome::Done,
         Err(ApplyError { report, about }) => Outcome::Failed { error: report, about },
     }
-}
-
-fn blocked(step: &Step, plan: &Plan, outcomes: &BTreeMap<StepId, Outcome>) -> Option<ResourceId> {
-    step.blocked_by.clone().or_else(|| {
-        let failed = step.needs.iter().find(|need| outcomes.get(need) != Some(&Outcome::Done))?;
-        match outcomes.get(failed) {
-            // The first cause, not the last link of the chain.
-            Some(Outcome::Blocked { by }) => Some(by.clone()),
-            _ => Some(plan.steps[*failed].on[0].clone()),
-        }
-    })
 }
 
 fn names(step: &Step) -> String {
@@ -188,188 +259,4 @@ fn told(outcome: &Outcome) -> Finished {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use tokio::sync::Semaphore;
-
-    use super::*;
-    use crate::engine::Silent;
-    use crate::engine::journal::Entry;
-    use crate::model::{Digest, Generation};
-    use crate::resources::{Phase, directory, release, site};
-
-    /// Writes down what begins and ends. What is fetched ends when it is let.
-    #[derive(Default)]
-    struct Script {
-        story: Mutex<Vec<String>>,
-        most: Mutex<(usize, usize)>,
-        go: Option<Semaphore>,
-        fails: Option<&'static str>,
-    }
-
-    impl Script {
-        fn say(&self, text: String) {
-            self.story.lock().unwrap().push(text);
-        }
-
-        fn story(&self) -> Vec<String> {
-            self.story.lock().unwrap().clone()
-        }
-    }
-
-    impl Hands for Script {
-        async fn apply(&self, on: &ResourceId, change: &AnyChange) -> Result<(), ApplyError> {
-            self.say(format!("{} begins", on.name));
-            if let AnyChange::Release(_) = change {
-                {
-                    let mut most = self.most.lock().unwrap();
-                    most.0 += 1;
-                    most.1 = most.1.max(most.0);
-                }
-                if let Some(go) = &self.go {
-                    go.acquire().await.unwrap().forget();
-                }
-                self.most.lock().unwrap().0 -= 1;
-            } else if let Some(go) = &self.go {
-                go.add_permits(1);
-                tokio::task::yield_now().await;
-            }
-            self.say(format!("{} ends", on.name));
-            match self.fails == Some(on.name.as_str()) {
-                true => Err(ApplyError::host("test.failed", &std::io::Error::other("as told"), None)),
-                false => Ok(()),
-            }
-        }
-
-        async fn apply_together(&self, all: &[(&ResourceId, &AnyChange)]) -> Vec<Result<(), ApplyError>> {
-            let names: Vec<&str> = all.iter().map(|(on, _)| on.name.as_str()).collect();
-            self.say(format!("together: {}", names.join(" ")));
-            let mut done = Vec::new();
-            for (on, change) in all {
-                done.push(self.apply(on, change).await);
-            }
-            done
-        }
-    }
-
-    fn steps(all: &[(&str, bool, &[StepId])]) -> Plan {
-        let step = |(id, (name, beside, needs)): (usize, &(&str, bool, &[StepId]))| {
-            let change = match beside {
-                true => AnyChange::Release(release::Change::Deactivate),
-                false if name.starts_with("site") => {
-                    AnyChange::Site(site::Change::Publish { text: "".into(), digest: Digest::of(""), replaces: false })
-                }
-                false => AnyChange::Directory(directory::Change::Create {
-                    owner: String::new(),
-                    group: String::new(),
-                    mode: 0,
-                }),
-            };
-            Step {
-                id,
-                on: vec![ResourceId::new(change.kind(), *name)],
-                owner: None,
-                phase: Phase::Stage,
-                change,
-                needs: needs.to_vec(),
-                beside: *beside,
-                blocked_by: None,
-            }
-        };
-        Plan { steps: all.iter().enumerate().map(step).collect(), ..Plan::default() }
-    }
-
-    async fn executed(plan: &Plan, hands: &Script) -> (BTreeMap<StepId, Outcome>, Vec<String>) {
-        let directory = tempfile::tempdir().unwrap();
-        let opened = Entry::Opened { generation: Generation::default(), at: jiff::Timestamp::UNIX_EPOCH, steps: 0 };
-        let mut journal = Journal::open(directory.path(), opened).unwrap();
-        let outcomes = execute(plan, hands, &mut journal, &Silent).await.unwrap();
-        drop(journal);
-        (outcomes, Journal::interrupted(directory.path()).unwrap())
-    }
-
-    #[tokio::test]
-    async fn what_goes_on_beside_holds_up_only_what_needs_it() {
-        // Ends only when another step was begun: one that waited for it would wait for ever.
-        let hands = Script { go: Some(Semaphore::new(0)), ..Script::default() };
-        let plan = steps(&[("fetch", true, &[]), ("other", false, &[]), ("switch", false, &[0, 1])]);
-        let (outcomes, open) = executed(&plan, &hands).await;
-        assert!(outcomes.len() == 3 && outcomes.values().all(|outcome| *outcome == Outcome::Done), "{outcomes:?}");
-        assert_eq!(open, Vec::<String>::new());
-        let story = hands.story();
-        let at = |what: &str| story.iter().position(|said| said == what).unwrap();
-        assert!(at("other begins") < at("fetch ends"), "{story:?}");
-        assert!(at("fetch ends") < at("switch begins"), "{story:?}");
-    }
-
-    #[tokio::test]
-    async fn what_goes_on_beside_is_begun_as_soon_as_it_can_be() {
-        let hands = Script::default();
-        let plan = steps(&[
-            ("account", false, &[]),
-            ("file", false, &[]),
-            ("fetch", true, &[0]),
-            ("switch", false, &[0, 1, 2]),
-        ]);
-        let (outcomes, _) = executed(&plan, &hands).await;
-        assert!(outcomes.len() == 4 && outcomes.values().all(|outcome| *outcome == Outcome::Done), "{outcomes:?}");
-        let begun: Vec<_> = hands.story().into_iter().filter(|said| said.ends_with("begins")).collect();
-        assert_eq!(begun[0], "account begins");
-        assert!(begun[1..3].contains(&"fetch begins".to_owned()) && begun[3] == "switch begins", "{begun:?}");
-        let story = hands.story();
-        assert!(
-            story.iter().position(|said| said == "fetch begins") < story.iter().position(|said| said == "file ends")
-        );
-    }
-
-    #[tokio::test]
-    async fn a_failure_beside_blocks_what_needs_it_and_nothing_else() {
-        let hands = Script { fails: Some("fetch"), ..Script::default() };
-        let plan =
-            steps(&[("fetch", true, &[]), ("other", false, &[]), ("switch", false, &[0]), ("start", false, &[2])]);
-        let (outcomes, _) = executed(&plan, &hands).await;
-        assert!(matches!(outcomes[&0], Outcome::Failed { .. }));
-        assert_eq!(outcomes[&1], Outcome::Done);
-        let by = Outcome::Blocked { by: plan.steps[0].on[0].clone() };
-        assert_eq!((&outcomes[&2], &outcomes[&3]), (&by, &by));
-    }
-
-    #[tokio::test]
-    async fn what_goes_together_is_tried_at_once_unless_it_waits_for_another() {
-        let hands = Script { fails: Some("site2"), ..Script::default() };
-        let plan = steps(&[
-            ("site1", false, &[]),
-            ("site2", false, &[]),
-            ("site3", false, &[]),
-            ("site4", false, &[2]),
-            ("other", false, &[]),
-            ("site5", false, &[]),
-            ("site6", false, &[1]),
-            ("fetch", true, &[]),
-            ("site7", false, &[7]),
-        ]);
-        let (outcomes, open) = executed(&plan, &hands).await;
-        let story = hands.story();
-        let together: Vec<_> = story.iter().filter(|said| said.starts_with("together")).collect();
-        assert_eq!(together, ["together: site1 site2 site3"], "{story:?}");
-        let by = Outcome::Blocked { by: plan.steps[1].on[0].clone() };
-        for (id, outcome) in &outcomes {
-            match id {
-                1 => assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}"),
-                6 => assert_eq!(*outcome, by),
-                _ => assert_eq!(*outcome, Outcome::Done, "{id}"),
-            }
-        }
-        assert_eq!((outcomes.len(), open.len()), (9, 0));
-    }
-
-    #[tokio::test]
-    async fn few_go_on_at_one_time_and_the_end_waits_for_them() {
-        let hands = Script::default();
-        let plan = steps(&[("a", true, &[]), ("b", true, &[]), ("c", true, &[]), ("d", true, &[])]);
-        let (outcomes, open) = executed(&plan, &hands).await;
-        assert!(outcomes.len() == 4 && open.is_empty());
-        assert!((1..=BESIDE).contains(&hands.most.lock().unwrap().1));
-    }
-}
+mod tests;

@@ -18,7 +18,7 @@ use crate::durable::{DurableError, HostLock};
 use crate::host::Host;
 use crate::model::report::{ErrorReport, Line, Report, Status};
 use crate::model::{Generation, Kind, ResourceId};
-use crate::resources::{self, About, AnyChange, ApplyError, Phase, Wanted};
+use crate::resources::{self, About, AnyChange, ApplyError, Phase, Ready, Wanted};
 
 /// What a pass is to bring about, and where it keeps its journal.
 pub struct Target<'a> {
@@ -50,6 +50,10 @@ struct HostHands<'a>(&'a Host);
 impl Hands for HostHands<'_> {
     async fn apply(&self, on: &ResourceId, change: &AnyChange) -> Result<(), ApplyError> {
         resources::apply(self.0, &on.name, change).await
+    }
+
+    async fn apply_beside(&self, on: &ResourceId, change: &AnyChange, ready: Ready) -> Result<(), ApplyError> {
+        resources::apply_beside(self.0, &on.name, change, ready).await
     }
 
     async fn apply_together(&self, all: &[(&ResourceId, &AnyChange)]) -> Vec<Result<(), ApplyError>> {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{ApplyError, Diff, Resource};
+use super::{ApplyError, Diff, Ready, Resource};
 use super::{account, certificate, database, directory, file, package, release, service, setup, site};
 use crate::host::Host;
 use crate::model::Kind;
@@ -89,6 +89,19 @@ kinds! {
     Certificate = certificate,
     Site = site,
     Setup = setup,
+}
+
+/// One change that goes on beside others, begun before what it needs is done.
+pub async fn apply_beside(host: &Host, name: &str, change: &AnyChange, ready: Ready) -> Result<(), ApplyError> {
+    match change {
+        AnyChange::Release(change @ release::Change::Fetch { .. }) => {
+            release::apply_beside(host, name, change, ready).await
+        }
+        change => {
+            ready.wait().await;
+            apply(host, name, change).await
+        }
+    }
 }
 
 /// Whether several of these that follow each other are made at once, by [`apply_together`].

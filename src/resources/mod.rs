@@ -18,8 +18,12 @@ pub mod site;
 
 mod any;
 mod on_disk;
+mod ready;
 pub use crate::model::preview::Phase;
-pub use any::{AnyChange, AnyDesired, AnyObserved, apply, apply_together, diff, goes_together, list, observe};
+pub use any::{
+    AnyChange, AnyDesired, AnyObserved, apply, apply_beside, apply_together, diff, goes_together, list, observe,
+};
+pub use ready::Ready;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};

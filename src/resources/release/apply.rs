@@ -7,8 +7,8 @@ use super::marker::Marker;
 use super::place::Places;
 use super::*;
 use crate::durable::{self, DurableError};
-use crate::host::{ArchiveLimits, PortError};
-use crate::resources::About;
+use crate::host::{ArchiveLimits, Fetched, PortError};
+use crate::resources::{About, Ready};
 
 /// A release is unpacked beside its archive, and the server keeps some room.
 const ROOM: u64 = 256 << 20;
@@ -92,7 +92,7 @@ fn port(error: PortError) -> ApplyError {
 pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), ApplyError> {
     let places = Places::of(host, name);
     match change {
-        Change::Fetch { id, spec, seen } => fetch(host, places, id, spec, *seen).await,
+        Change::Fetch { id, spec, seen } => fetch(host, places, id, spec, *seen, Ready::at_once()).await,
         Change::Activate { to, .. } => {
             let to = to.clone();
             blocking(move || activate(&places, &to)).await
@@ -109,6 +109,19 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
     }
 }
 
+/// The same for a release that is fetched beside other changes.
+pub async fn apply_beside(host: &Host, name: &str, change: &Change, ready: Ready) -> Result<(), ApplyError> {
+    match change {
+        Change::Fetch { id, spec, seen } => fetch(host, Places::of(host, name), id, spec, *seen, ready).await,
+        change => {
+            ready.wait().await;
+            apply(host, name, change).await
+        }
+    }
+}
+
+/// Until it is ready, only a download is made: the instance's own directory may not be there.
+///
 /// Interrupted anywhere, it leaves a stage, a marker without a release or a part of a download: all
 /// of it is seen as a left-over, or continued.
 async fn fetch(
@@ -117,30 +130,32 @@ async fn fetch(
     id: &ReleaseId,
     spec: &Spec,
     seen: Option<Digest>,
+    ready: Ready,
 ) -> Result<(), ApplyError> {
     let size = match &spec.source {
         // Only to know beforehand whether there is room: the download tells what is wrong better.
         Origin::Archive { source, .. } => host.fetch.size(source).await.ok().flatten().unwrap_or(0),
         Origin::Venv { .. } | Origin::Empty => 0,
     };
-    let (stage, download) = (places.stage(id), places.download(id));
-    let (room, empty) = (places.clone(), stage.clone());
-    blocking(move || prepare(&room, &empty, size)).await?;
-    let sha256 = fill(host, &places, id, spec, seen).await?;
+    let (stage, archive) = (places.stage(id), places.download(id));
+    let (room, empty, directories) = (places.clone(), stage.clone(), places.clone());
+    blocking(move || check_room(&room, size)).await?;
+    let fetched = download(host, &places, id, spec, seen).await?;
+    ready.wait().await;
+    blocking(move || prepare(&directories, &empty)).await?;
+    fill(host, &places, id, spec, fetched.as_ref()).await?;
+    let sha256 = fetched.map(|fetched| fetched.sha256);
     let (id, spec) = (id.clone(), spec.clone());
     blocking(move || {
         links::make(&stage, &spec.links).map_err(ReleaseError::Link)?;
         let marker = Marker { spec, sha256, tree: Some(finish(&stage)?) };
         commit(&places, &id, &stage, &marker)?;
-        remove_file(&download)
+        remove_file(&archive)
     })
     .await
 }
 
-fn prepare(places: &Places, stage: &Path, size: u64) -> Result<(), ReleaseError> {
-    for directory in [&places.releases, &places.downloads] {
-        fs::create_dir_all(directory).map_err(|error| ReleaseError::Prepare(directory.clone(), error))?;
-    }
+fn check_room(places: &Places, size: u64) -> Result<(), ReleaseError> {
     for (directory, needed) in [(&places.releases, size.saturating_mul(2)), (&places.downloads, size)] {
         let needed = needed.saturating_add(ROOM);
         let free = free_bytes(directory).map_err(|error| ReleaseError::Prepare(directory.clone(), error))?;
@@ -148,51 +163,72 @@ fn prepare(places: &Places, stage: &Path, size: u64) -> Result<(), ReleaseError>
             return Err(ReleaseError::NoSpace { path: directory.clone(), free, needed });
         }
     }
+    Ok(())
+}
+
+/// Where the directory is, or will be.
+fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let mut ancestors = directory.ancestors();
+    loop {
+        let Some(path) = ancestors.next() else { return Err(io::ErrorKind::NotFound.into()) };
+        match rustix::fs::statvfs(path) {
+            Err(rustix::io::Errno::NOENT) => {}
+            found => return found.map(|found| found.f_bavail.saturating_mul(found.f_frsize)).map_err(io::Error::from),
+        }
+    }
+}
+
+fn prepare(places: &Places, stage: &Path) -> Result<(), ReleaseError> {
+    fs::create_dir_all(&places.releases).map_err(|error| ReleaseError::Prepare(places.releases.clone(), error))?;
     remove_tree(stage)?;
     fs::create_dir(stage).map_err(|error| ReleaseError::Prepare(stage.to_owned(), error))
 }
 
-fn free_bytes(directory: &Path) -> io::Result<u64> {
-    let found = rustix::fs::statvfs(directory)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-/// Puts the content into the empty stage; the digest of what was fetched.
-async fn fill(
+/// Nothing for what is not made of an archive.
+async fn download(
     host: &Host,
     places: &Places,
     id: &ReleaseId,
     spec: &Spec,
     seen: Option<Digest>,
-) -> Result<Option<Digest>, ApplyError> {
-    let (stage, progress) = (places.stage(id), host.progress.as_ref());
-    let (source, strip, file) = match &spec.source {
-        Origin::Empty => return Ok(None),
-        Origin::Venv { requirements, index } => {
-            let target = places.target.join(&id.0);
-            let built = host.builds.venv(&stage, &target, requirements, index.as_deref(), progress).await;
-            return built.map(|()| None).map_err(port);
-        }
-        Origin::Archive { source, strip, file } => (source, *strip, file),
-    };
-    let download = places.download(id);
-    let fetched = host.fetch.fetch(source, &download, DOWNLOAD_BYTES, progress).await.map_err(port)?;
+) -> Result<Option<Fetched>, ApplyError> {
+    let Origin::Archive { source, .. } = &spec.source else { return Ok(None) };
+    let downloads = places.downloads.clone();
+    blocking(move || fs::create_dir_all(&downloads).map_err(|error| ReleaseError::Prepare(downloads, error))).await?;
+    let to = places.download(id);
+    let fetched = host.fetch.fetch(source, &to, DOWNLOAD_BYTES, host.progress.as_ref()).await.map_err(port)?;
     if let Some(seen) = seen.filter(|seen| *seen != fetched.sha256) {
         let found = fetched.sha256;
-        blocking(move || remove_file(&download)).await?;
+        blocking(move || remove_file(&to)).await?;
         return Err(ReleaseError::Changed { url: source.url.clone(), seen, found }.into());
     }
-    match file {
-        None => {
+    Ok(Some(fetched))
+}
+
+/// Puts the content into the empty stage.
+async fn fill(
+    host: &Host,
+    places: &Places,
+    id: &ReleaseId,
+    spec: &Spec,
+    fetched: Option<&Fetched>,
+) -> Result<(), ApplyError> {
+    let (stage, progress) = (places.stage(id), host.progress.as_ref());
+    match (&spec.source, fetched) {
+        (Origin::Venv { requirements, index }, _) => {
+            let target = places.target.join(&id.0);
+            host.builds.venv(&stage, &target, requirements, index.as_deref(), progress).await.map_err(port)
+        }
+        (Origin::Archive { strip, file: None, .. }, Some(fetched)) => {
             progress.say("unpacking");
-            host.archives.unpack(&fetched.path, &stage, strip, &ArchiveLimits::default()).await.map_err(port)?;
+            host.archives.unpack(&fetched.path, &stage, *strip, &ArchiveLimits::default()).await.map_err(port)
         }
-        Some(file) => {
-            let file = file.clone();
-            blocking(move || store(&fetched.path, &stage, &file)).await?;
+        (Origin::Archive { file: Some(file), .. }, Some(fetched)) => {
+            let (file, from) = (file.clone(), fetched.path.clone());
+            blocking(move || store(&from, &stage, &file)).await
         }
+        (Origin::Empty, _) | (Origin::Archive { .. }, None) => Ok(()),
     }
-    Ok(Some(fetched.sha256))
 }
 
 fn store(from: &Path, stage: &Path, file: &str) -> Result<(), ReleaseError> {

@@ -11,6 +11,8 @@ mod place;
 mod tests;
 mod tree;
 
+pub use apply::apply_beside;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
