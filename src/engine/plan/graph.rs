@@ -61,14 +61,10 @@ impl<'a> Graph<'a> {
         let mut place = vec![0; wanted];
         by_name.iter().enumerate().for_each(|(nth, number)| place[*number] = nth);
 
-        let mut waiting = vec![0; wanted];
-        let mut dependants = vec![Vec::new(); wanted];
-        for (number, waiting) in waiting.iter_mut().enumerate() {
-            for need in self.needs.of(number).iter().filter(|need| **need < wanted) {
-                *waiting += 1;
-                dependants[*need].push(number);
-            }
-        }
+        let needs_of = |number| self.needs.of(number).iter().copied().filter(|need| *need < wanted);
+        let mut waiting: Vec<usize> = (0..wanted).map(|number| needs_of(number).count()).collect();
+        let dependants =
+            Lists::of_pairs(wanted, || (0..wanted).flat_map(|number| needs_of(number).map(move |need| (need, number))));
         let mut ready: BinaryHeap<Reverse<usize>> =
             (0..wanted).filter(|number| waiting[*number] == 0).map(|number| Reverse(place[number])).collect();
         let mut ranks = vec![None; wanted];
@@ -76,7 +72,7 @@ impl<'a> Graph<'a> {
         while let Some(Reverse(nth)) = ready.pop() {
             let number = by_name[nth];
             ranks[number] = next.next();
-            for dependant in &dependants[number] {
+            for dependant in dependants.of(number) {
                 waiting[*dependant] -= 1;
                 if waiting[*dependant] == 0 {
                     ready.push(Reverse(place[*dependant]));
@@ -113,9 +109,9 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// A list for each number, one behind the other; of a number beyond the last, an empty one.
+/// A list for each number, one behind the other in one allocation; of a number beyond the last, an empty one.
 pub(super) struct Lists {
-    all: Vec<Number>,
+    all: Vec<usize>,
     /// Where each ends.
     ends: Vec<usize>,
 }
@@ -125,12 +121,29 @@ impl Lists {
         Self { all: Vec::new(), ends: Vec::with_capacity(lists) }
     }
 
+    /// Lists made of pairs of a list's number and a member, which stay in their order.
+    pub fn of_pairs<I: Iterator<Item = (Number, usize)>>(lists: usize, pairs: impl Fn() -> I) -> Self {
+        let mut ends = vec![0; lists];
+        pairs().for_each(|(list, _)| ends[list] += 1);
+        let mut next = 0;
+        for end in &mut ends {
+            // Where it begins, until its members are in: each moves it on.
+            next += std::mem::replace(end, next);
+        }
+        let mut all = vec![0; next];
+        for (list, member) in pairs() {
+            all[ends[list]] = member;
+            ends[list] += 1;
+        }
+        Self { all, ends }
+    }
+
     /// What was pushed since the last end is the next list.
     fn end(&mut self) {
         self.ends.push(self.all.len());
     }
 
-    pub fn of(&self, number: Number) -> &[Number] {
+    pub fn of(&self, number: Number) -> &[usize] {
         let Some(end) = self.ends.get(number) else { return &[] };
         let begin = number.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.all[begin..*end]

@@ -16,8 +16,8 @@
 //! 5. The package installations of a pass are one run of apt.
 //! 6. Units are enabled behind the rest of the Switch: from then on systemd takes every unit for changed, and
 //!    one reading of its files serves all.
-//! 7. A release is fetched beside the steps that do not need it: it waits for the network and the disk, and touches
-//!    nothing but its own directory.
+//! 7. A release is fetched beside the steps that do not need it, its download from the first moment on: it waits for
+//!    the network and the disk, and touches nothing but its own directory.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::iter::Peekable;
@@ -86,6 +86,8 @@ impl Plan {
 
 pub fn plan(wanted: &[Wanted], observation: &Observation) -> Plan {
     let mut draft = Draft::default();
+    // On a blank server each has a step or two. Room that is not used costs nothing.
+    draft.loose.reserve(wanted.len());
     let standing_still = owners_standing_still(wanted, observation);
     let mut seen = Seen::of(observation);
     for (number, w) in wanted.iter().enumerate() {
@@ -109,11 +111,22 @@ pub fn plan(wanted: &[Wanted], observation: &Observation) -> Plan {
 /// A step before it has its number.
 struct Loose {
     on: Vec<ResourceId>,
-    /// The same by number.
-    numbers: Vec<Number>,
+    /// The same by number: the first, and the others.
+    number: Number,
+    more: Vec<Number>,
     owner: Option<String>,
     phase: Phase,
     change: AnyChange,
+}
+
+impl Loose {
+    fn of(number: Number, on: &ResourceId, owner: Option<&str>, (phase, change): (Phase, AnyChange)) -> Self {
+        Self { on: vec![on.clone()], number, more: Vec::new(), owner: owner.map(str::to_owned), phase, change }
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = Number> {
+        std::iter::once(self.number).chain(self.more.iter().copied())
+    }
 }
 
 type Looked = Result<AnyObserved, ErrorReport>;
@@ -233,8 +246,7 @@ impl Draft {
                 self.install.extend(names);
             }
             change => {
-                let (on, numbers) = (vec![w.id.clone()], vec![number]);
-                self.loose.push(Loose { on, numbers, owner: w.owner.clone(), phase, change });
+                self.loose.push(Loose::of(number, &w.id, w.owner.as_deref(), (phase, change)));
             }
         }
     }
@@ -254,10 +266,7 @@ impl Draft {
                     self.refused.insert(id.clone(), error);
                 }
                 Ok(Diff::Changes(changes)) => {
-                    for (phase, change) in changes {
-                        let (on, numbers) = (vec![id.clone()], vec![number]);
-                        self.loose.push(Loose { on, numbers, owner: None, phase, change });
-                    }
+                    self.loose.extend(changes.into_iter().map(|change| Loose::of(number, id, None, change)));
                 }
             }
         }
@@ -269,9 +278,10 @@ impl Draft {
             return;
         }
         self.installs.sort();
-        let (on, numbers) = std::mem::take(&mut self.installs).into_iter().unzip();
+        let (on, mut more): (_, Vec<_>) = std::mem::take(&mut self.installs).into_iter().unzip();
+        let number = more.remove(0);
         let change = AnyChange::Package(package::Change::Install { names: std::mem::take(&mut self.install) });
-        self.loose.push(Loose { on, numbers, owner: None, phase: Phase::Stage, change });
+        self.loose.push(Loose { on, number, more, owner: None, phase: Phase::Stage, change });
     }
 
     fn into_plan(mut self, graph: &Graph<'_>, wanted: &[Wanted]) -> Plan {
@@ -280,7 +290,7 @@ impl Draft {
         let place = |l: &Loose| {
             let id = &l.on[0];
             // Of packages that are installed together, any will do.
-            let rank = ranks.get(l.numbers[0]).map_or((0, orphan_order(id)), |rank| match l.phase {
+            let rank = ranks.get(l.number).map_or((0, orphan_order(id)), |rank| match l.phase {
                 Phase::Withdraw => (1, usize::MAX - rank),
                 _ => (1, *rank),
             });

@@ -13,7 +13,7 @@ pub(super) struct Waits<'a> {
     ancestors: &'a Lists,
     loose: &'a [Loose],
     /// The steps of each resource, in order.
-    steps: Vec<Vec<StepId>>,
+    steps: Lists,
     owners: FxHashMap<&'a str, Owner>,
     /// What was refused or could not be looked at, by name.
     bad: Vec<&'a ResourceId>,
@@ -21,6 +21,8 @@ pub(super) struct Waits<'a> {
     place_in_bad: Vec<Option<usize>>,
     /// By which step each step was found last.
     found_by: Vec<StepId>,
+    /// What was found for the step that is looked at.
+    found: Vec<StepId>,
 }
 
 #[derive(Default)]
@@ -52,13 +54,13 @@ fn class(step: &Loose) -> usize {
 
 impl Owner {
     /// What its steps like this one wait for on its account.
-    fn earlier(&mut self, step: &Loose, loose: &[Loose], steps: &[Vec<StepId>]) -> &[StepId] {
+    fn earlier(&mut self, step: &Loose, loose: &[Loose], steps: &Lists) -> &[StepId] {
         let moving = self.moves && step.phase > Phase::Stage;
         self.earlier[class(step)].get_or_insert_with(|| {
             let mut earlier: Vec<StepId> =
                 self.steps.iter().copied().filter(|other| follows(step, &loose[*other])).collect();
             if moving {
-                let of_needs = self.needs.iter().flat_map(|needed| &steps[*needed]).copied();
+                let of_needs = self.needs.iter().flat_map(|needed| steps.of(*needed)).copied();
                 earlier.extend(of_needs.filter(|other| loose[*other].phase == Phase::Stage));
                 earlier.sort_unstable();
                 earlier.dedup();
@@ -76,10 +78,10 @@ impl<'a> Waits<'a> {
         loose: &'a [Loose],
         bad: BTreeSet<&'a ResourceId>,
     ) -> Self {
-        let mut steps = vec![Vec::new(); graph.numbers()];
+        let numbers_of = |(id, l): (StepId, &'a Loose)| l.numbers().map(move |number| (number, id));
+        let steps = Lists::of_pairs(graph.numbers(), || loose.iter().enumerate().flat_map(numbers_of));
         let mut owners: FxHashMap<&str, Owner> = FxHashMap::default();
         for (id, l) in loose.iter().enumerate() {
-            l.numbers.iter().for_each(|number| steps[*number].push(id));
             if let Some(owner) = &l.owner {
                 let owner = owners.entry(owner).or_default();
                 owner.steps.push(id);
@@ -103,20 +105,20 @@ impl<'a> Waits<'a> {
             graph.number(id).into_iter().for_each(|number| place_in_bad[number] = Some(place));
         }
         let found_by = vec![StepId::MAX; loose.len()];
-        Self { ancestors, loose, steps, owners, bad, place_in_bad, found_by }
+        Self { ancestors, loose, steps, owners, bad, place_in_bad, found_by, found: Vec::new() }
     }
 
     /// Rules 1 and 2: earlier steps that this one waits for, in order.
     pub fn needs(&mut self, id: StepId) -> Vec<StepId> {
-        let Self { ancestors, loose, steps, owners, found_by, .. } = self;
+        let Self { ancestors, loose, steps, owners, found_by, found, .. } = self;
         let me = &loose[id];
         let owner = me.owner.as_deref().and_then(|owner| owners.get_mut(owner));
         let of_owner = owner.map_or(&[][..], |owner| owner.earlier(me, loose, steps));
         let of_owner = &of_owner[..of_owner.partition_point(|other| *other < id)];
-        let mut found = Vec::new();
-        for number in &me.numbers {
-            for needed in std::iter::once(number).chain(ancestors.of(*number)) {
-                for other in steps[*needed].iter().take_while(|other| **other < id) {
+        found.clear();
+        for number in me.numbers() {
+            for needed in std::iter::once(&number).chain(ancestors.of(number)) {
+                for other in steps.of(*needed).iter().take_while(|other| **other < id) {
                     if std::mem::replace(&mut found_by[*other], id) != id && of_owner.binary_search(other).is_err() {
                         found.push(*other);
                     }
@@ -127,7 +129,7 @@ impl<'a> Waits<'a> {
             return of_owner.to_vec();
         }
         found.sort_unstable();
-        merged(&found, of_owner)
+        merged(found, of_owner)
     }
 
     /// Rule 3. `spared`: what a resource may do without.
@@ -137,8 +139,8 @@ impl<'a> Waits<'a> {
         }
         let place = |number: &Number| self.place_in_bad[*number];
         let me = &self.loose[id];
-        let by_need = me.on.iter().zip(&me.numbers).flat_map(|(on, number)| {
-            self.ancestors.of(*number).iter().filter_map(place).filter(|place| !spared(on, self.bad[*place]))
+        let by_need = me.on.iter().zip(me.numbers()).flat_map(|(on, number)| {
+            self.ancestors.of(number).iter().filter_map(place).filter(|place| !spared(on, self.bad[*place]))
         });
         let by_owner = || {
             let owner = self.owners.get(me.owner.as_deref()?)?;
