@@ -88,6 +88,10 @@ impl Repo {
         Self { store, key: id, pace, down: Pacer::new(pace.down), master, sealed }
     }
 
+    pub fn master(&self) -> &MasterKey {
+        &self.master
+    }
+
     pub fn opener(&self) -> Opener {
         Opener::new(self.sealed)
     }

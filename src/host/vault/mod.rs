@@ -27,6 +27,7 @@ mod port;
 mod restore;
 mod rustic;
 mod save;
+mod seal_key;
 mod source;
 mod ssh_key;
 mod store;

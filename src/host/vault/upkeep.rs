@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{Span, Timestamp};
-use rustic_core::repofile::KeyFile;
+use jiff::{Span, Timestamp, Zoned};
+use rustic_core::repofile::{KeyFile, MasterKey};
 use rustic_core::{
     ConfigOptions, Credentials, Id, KeyOptions, NoProgressBars, PruneOptions, Repository, RepositoryBackends,
     RepositoryOptions,
@@ -15,6 +15,7 @@ use super::child::Tell;
 use super::error::VaultError;
 use super::format::{Repo, hex, key_file};
 use super::save::describe;
+use super::seal_key::{self, Label};
 use super::store::{Bridge, Faults, Kind, Store};
 use super::{KeyInfo, Pace, Pruned, Snapshot};
 
@@ -31,9 +32,13 @@ pub(super) fn make(store: &Arc<dyn Store>, password: &str, pace: Pace) -> Result
     let bridge = Bridge::new(store.clone(), pace, Arc::new(Faults::default())).with_config();
     let backends = RepositoryBackends::new(Arc::new(bridge), None);
     let options = RepositoryOptions::default().no_cache(true);
-    let key = KeyOptions::default().username(Some("root".to_owned())).with_created(true);
+    let master = MasterKey::new();
+    store.make()?;
+    // The key first: a config without one would be a repository that nobody can open.
+    let label = Label { host: None, user: "root".to_owned(), at: Zoned::now() };
+    seal_key::write(&**store, &master, password, label)?;
     let made = Repository::new(&options, &backends)
-        .and_then(|repo| repo.init(&Credentials::password(password), &key, &ConfigOptions::default()));
+        .and_then(|repo| repo.init(&Credentials::Masterkey(master), &KeyOptions::default(), &ConfigOptions::default()));
     match (made, Repo::open(store.clone(), password, pace)) {
         (Ok(_), Ok(repo)) => {
             remove_foreign_keys(&repo, password)?;
@@ -177,11 +182,9 @@ fn key_info(repo: &Repo, id: &Id, file: KeyFile) -> KeyInfo {
 }
 
 pub(super) fn add_key(repo: &Repo, password: &str, user: &str) -> Result<KeyInfo, VaultError> {
-    let library = repo.library(Arc::new(Faults::default()), NoProgressBars)?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let options = KeyOptions::default().hostname(Some(host)).username(Some(user.to_owned())).with_created(true);
-    let id = library.add_key(password, &options).map_err(VaultError::library("add the key"))?;
-    let file = key_file(&*repo.store, &id)?;
+    let label = Label { host: Some(host), user: user.to_owned(), at: Zoned::now() };
+    let (id, file) = seal_key::write(&*repo.store, repo.master(), password, label)?;
     Ok(key_info(repo, &id, file))
 }
 
