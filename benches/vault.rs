@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use socle::host::Quiet;
-use socle::host::vault::{Access, Depth, Entry, Location, Order, Pace, RusticVault, SnapshotId, Source, Vault};
+use socle::host::vault::{Access, Depth, Entry, Location, Order, Pace, RusticVault, SnapshotId, Source, Vault, Way};
 use socle::model::Secret;
 
 const ROUNDS: usize = 2;
@@ -119,7 +119,8 @@ async fn socle(work: &Path, data: &Path) -> Ran {
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
     let vault = RusticVault::new(&wrapper);
     let location = Location::Directory(work.join("repository"));
-    let access = Access { location, password: Secret::new(PASSWORD), pace: Pace::default(), append_only: false };
+    let (password, pace) = (Secret::new(PASSWORD), Pace::default());
+    let access = Access { location, password, pace, append_only: false, way: Way::default() };
     vault.make(&access).await.unwrap();
     let mut ran = Vec::new();
     let mut saved = None;

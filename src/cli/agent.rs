@@ -6,10 +6,11 @@ use anyhow::Context;
 use clap::Subcommand;
 use tokio::net::UnixStream;
 
-use super::backup::{self, BackupCommand, RecoverArgs, RestoreArgs};
+use super::backup::{self, BackupCommand};
 use super::cert::{self, CertCommand};
 use super::client::Controller;
 use super::progress::Terminal;
+use super::restore::{self, RecoverArgs, RestoreArgs};
 use super::{Exit, Places, print};
 use crate::agent::certificates::tending::{self, Ask};
 use crate::agent::door::{self, Reply, Request};
@@ -173,8 +174,8 @@ async fn go(command: AgentCommand, places: Places, json: bool) -> anyhow::Result
         }
         AgentCommand::Cert(command) => cert::run(&agent, command, &terminal, json).await,
         AgentCommand::Backup(command) => backup::run(&agent, command, &terminal, json).await,
-        AgentCommand::Restore(args) => backup::restore(&agent, args, &terminal, json).await,
-        AgentCommand::Recover(args) => backup::recover(&agent, args, &terminal, json).await,
+        AgentCommand::Restore(args) => restore::restore(&agent, args, &terminal, json).await,
+        AgentCommand::Recover(args) => restore::recover(&agent, args, &terminal, json).await,
         AgentCommand::Logs { instance, lines, follow } => logs(&agent, &instance, lines, follow).await,
         AgentCommand::Join { token_file } => join(&agent, &token_file, json).await,
         AgentCommand::Run => {

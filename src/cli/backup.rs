@@ -1,26 +1,25 @@
-//! `socle agent backup …`, `restore` and `recover`.
+//! `socle agent backup …`: making, listing, checking, showing. What else there is to do has a file of its own.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::agent::{ask, told};
+use super::agent::told;
 use super::backup_drill::DrillArgs;
 use super::backup_key::KeyCommand;
-use super::backup_remote::{Brings, bring, prune, ssh_key};
+use super::backup_remote::{Brings, prune, ssh_key};
 use super::progress::Terminal;
-use super::{Exit, backup_drill, backup_key, print, restore_beside};
-use crate::agent::backup::{self, BackupError, Ran, restore::RestorePlan};
-use crate::agent::door::Request;
-use crate::agent::real;
+use super::restore::summary;
+use super::{Exit, backup_drill, backup_key, print};
+use crate::agent::backup::{self, BackupError, Errand, Ran};
 use crate::agent::reconcile::Agent;
-use crate::host::vault::{Access, Depth, Snapshot};
-use crate::model::document::RepositoryLocation;
-use crate::model::{Domain, Name, Secret};
+use crate::host::vault::{Depth, Snapshot};
+use crate::model::Name;
+use crate::model::backup::{TAG, is_free_tag};
 
 #[derive(Debug, Subcommand)]
 pub enum BackupCommand {
@@ -31,6 +30,12 @@ pub enum BackupCommand {
         /// To this repository; without it, to every one
         #[arg(long, value_name = "NAME")]
         repository: Option<Name>,
+        /// Give the snapshots this tag besides: `keep` of a repository may name it
+        #[arg(long = "tag", value_name = "TAG", value_parser = free_tag)]
+        tags: Vec<Name>,
+        /// Over this local socket, which leads to the repository
+        #[arg(long, value_name = "SOCKET", requires = "repository", hide = true)]
+        through: Option<PathBuf>,
     },
     /// List the snapshots, the newest last
     List {
@@ -91,50 +96,12 @@ pub enum BackupCommand {
     },
 }
 
-/// What a restore is told.
-#[derive(Debug, clap::Args)]
-pub struct RestoreArgs {
-    /// Of this instance
-    pub(super) instance: Name,
-    /// From this repository; without it, from the first
-    #[arg(long, value_name = "NAME")]
-    pub(super) repository: Option<Name>,
-    /// The snapshot, by the beginning of its identifier, or the newest not after this time (2026-11-23T02:00Z)
-    #[arg(long, value_name = "SNAPSHOT|TIME")]
-    pub(super) at: Option<String>,
-    /// Bring it back as another instance, beside the one that was saved
-    #[arg(long = "as", value_name = "NAME")]
-    other: Option<Name>,
-    /// The domain of the other instance
-    #[arg(long, value_name = "DOMAIN", requires = "other")]
-    pub(super) domain: Option<Domain>,
-    /// A file with the credentials of the repository, instead of those that the document names
-    #[arg(long, value_name = "FILE")]
-    pub(super) credentials: Option<PathBuf>,
-    /// Do it; without this, only show what would be done
-    #[arg(long)]
-    pub(super) yes: bool,
-}
-
-/// What a recovery is told.
-#[derive(Debug, clap::Args)]
-pub struct RecoverArgs {
-    /// Where the backups are, as the document said it: a directory, `sftp://…`, `rest:https://…` or `s3:https://…`
-    #[arg(long, value_name = "LOCATION")]
-    repository: RepositoryLocation,
-    /// A file with the recovery key, which nobody else may read; `-` for standard input
-    #[arg(long, value_name = "FILE")]
-    key_file: PathBuf,
-    /// A file with the credentials of the repository, which nobody else may read
-    #[arg(long, value_name = "FILE")]
-    credentials: Option<PathBuf>,
-}
-
 pub async fn run(agent: &Agent, command: BackupCommand, terminal: &Arc<Terminal>, json: bool) -> anyhow::Result<Exit> {
     let _listening = agent.progress.to(terminal.clone());
     let done = match command {
-        BackupCommand::Now { instances, repository } => {
-            now(agent, &instances, repository.as_ref(), terminal, json).await
+        BackupCommand::Now { instances, repository, tags, through } => {
+            let (only, tags) = (instances.into_iter().collect(), tags.into_iter().collect());
+            now(agent, Errand { only, tags, through }, repository.as_ref(), terminal, json).await
         }
         BackupCommand::List { instance, repository } => list(agent, instance.as_ref(), repository.as_ref(), json).await,
         BackupCommand::Check { repository, all } => check(agent, repository.as_ref(), all, terminal, json).await,
@@ -154,78 +121,10 @@ pub async fn run(agent: &Agent, command: BackupCommand, terminal: &Arc<Terminal>
     done.or_else(|error| failed(error, json))
 }
 
-pub async fn restore(agent: &Agent, args: RestoreArgs, terminal: &Arc<Terminal>, json: bool) -> anyhow::Result<Exit> {
-    if let Some(other) = &args.other {
-        return restore_beside::run(agent, &args, other, terminal, json).await;
-    }
-    let begun = Instant::now();
-    let staged = {
-        let _listening = agent.progress.to(terminal.clone());
-        stage_restore(agent, &args).await
-    };
-    terminal.finish();
-    match staged {
-        Err(Failure::Backup(error)) => told(&error.report(), json),
-        Err(Failure::Other(error)) => Err(error),
-        Ok(plan) if !args.yes => {
-            if json {
-                print::json(&plan)?
-            } else {
-                print::raw(words(&plan).as_bytes())?
-            }
-            if !json {
-                print::tell!("nothing was changed; add --yes to do it");
-            }
-            Ok(Exit::NotConverged)
-        }
-        Ok(_) => {
-            let exit = ask(agent, Request::Reconcile, terminal, json, false).await?;
-            Ok(timed(exit, begun))
-        }
-    }
-}
-
-/// How long it took until everything answered again: what an owner may count on.
-pub(super) fn timed(exit: Exit, begun: Instant) -> Exit {
-    if exit == Exit::Converged {
-        print::tell!("brought back in {:.1} s", begun.elapsed().as_secs_f64());
-    }
-    exit
-}
-
-pub async fn recover(agent: &Agent, args: RecoverArgs, terminal: &Arc<Terminal>, json: bool) -> anyhow::Result<Exit> {
-    let begun = Instant::now();
-    let (_, text) = super::agent::read(&args.key_file)?;
-    let brought = match bring(args.credentials.as_deref()) {
-        Ok(brought) => brought.unwrap_or_default(),
-        Err(failure) => return failed(failure, json),
-    };
-    let staged = {
-        let _listening = agent.progress.to(terminal.clone());
-        agent.stage_recovery(&args.repository, Secret::new(text.trim()), &brought).await
-    };
-    terminal.finish();
-    let text = match staged {
-        Ok(text) => text,
-        Err(error) => return told(&error.report(), json),
-    };
-    // Recipes are read at start, and some may have come just now.
-    let agent = &real::agent(&agent.host.root, &agent.state)?;
-    let daemon = "socle-agent.service";
-    let states = agent.host.units.states(&[daemon.to_owned()].into()).await;
-    if states.is_ok_and(|states| states.get(daemon).is_some_and(|state| state.active == "active"))
-        && let Err(error) = agent.host.units.restart(daemon).await
-    {
-        return told(&error.report(), json);
-    }
-    let request = Request::Apply { file: "document.toml".to_owned(), text };
-    let exit = ask(agent, request, terminal, json, false).await?;
-    if exit == Exit::Converged
-        && let Err(error) = agent.recovered()
-    {
-        return told(&error.report(), json);
-    }
-    Ok(timed(exit, begun))
+/// A tag of a snapshot that is not one of ours.
+fn free_tag(text: &str) -> Result<Name, String> {
+    let tag = text.parse::<Name>().map_err(|error| error.to_string())?;
+    if is_free_tag(&tag) { Ok(tag) } else { Err(format!("every snapshot carries the tag `{TAG}`")) }
 }
 
 /// What stops a command.
@@ -255,15 +154,14 @@ pub(super) fn failed(failure: Failure, json: bool) -> anyhow::Result<Exit> {
 
 async fn now(
     agent: &Agent,
-    instances: &[Name],
+    errand: Errand,
     repository: Option<&Name>,
     terminal: &Arc<Terminal>,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let only: BTreeSet<Name> = instances.iter().cloned().collect();
     let mut all = Vec::new();
     for (name, repository) in agent.repositories(repository)? {
-        all.push(agent.back_up(&name, &repository, &only).await?);
+        all.push(agent.back_up(&name, &repository, &errand).await?);
     }
     terminal.finish();
     if json {
@@ -273,6 +171,11 @@ async fn now(
         all.iter().for_each(warn_of);
     }
     Ok(if all.iter().all(Ran::all_good) { Exit::Converged } else { Exit::NotConverged })
+}
+
+/// What was given, behind the rest of a line.
+fn print_tags(tags: &[&str]) -> String {
+    if tags.is_empty() { String::new() } else { format!("  [{}]", tags.join(", ")) }
 }
 
 fn told_of(ran: &Ran) -> String {
@@ -337,8 +240,9 @@ async fn list(agent: &Agent, instance: Option<&Name>, repository: Option<&Name>,
         for Listed { repository, instance, snapshot } in &all {
             let id: String = snapshot.id.0.chars().take(8).collect();
             let instance = instance.as_ref().map_or("-", Name::as_str);
+            let tags = print_tags(&backup::given(&snapshot.tags));
             let line = format!(
-                "{id}  {}  {instance}  {}  {} files  {repository}\n",
+                "{id}  {}  {instance}  {}  {} files  {repository}{tags}\n",
                 print::time(snapshot.at),
                 print::size(snapshot.bytes),
                 snapshot.files
@@ -357,7 +261,7 @@ async fn check(
     json: bool,
 ) -> Result<Exit, Failure> {
     let depth = if all { Depth::Everything } else { Depth::Structure };
-    let mut found = std::collections::BTreeMap::new();
+    let mut found = BTreeMap::new();
     for (name, repository) in agent.repositories(repository)? {
         let checked = agent.check_backup(&name, &repository, depth).await?;
         found.insert(name, checked);
@@ -390,11 +294,18 @@ async fn show(
     let from = (name.to_string(), agent.access(&name, &repository)?);
     let (plan, manifest) = agent.plan_restore(&from, instance, at).await?;
     if json {
-        print::json(
-            &serde_json::json!({ "snapshot": plan.snapshot, "bytes": plan.bytes, "files": plan.files, "holds": manifest }),
-        )?;
+        print::json(&serde_json::json!({
+            "snapshot": plan.snapshot,
+            "tags": plan.tags,
+            "bytes": plan.bytes,
+            "files": plan.files,
+            "holds": manifest,
+        }))?;
     } else {
         print::raw(summary(&plan).as_bytes())?;
+        if !plan.tags.is_empty() {
+            print::raw(format!("  tags: {}\n", plan.tags.join(", ")).as_bytes())?;
+        }
         let databases = manifest.databases.iter().map(|(engine, name)| format!("{} {name}", engine.as_str()));
         let parts = databases.chain(["data, settings and secrets".to_owned(), "the server's document".to_owned()]);
         print::raw(format!("  {}\n", parts.collect::<Vec<_>>().join(", ")).as_bytes())?;
@@ -412,43 +323,4 @@ async fn wake(agent: &Agent, json: bool) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Converged)
-}
-
-async fn stage_restore(agent: &Agent, args: &RestoreArgs) -> Result<RestorePlan, Failure> {
-    let (name, repository) = agent.repository(args.repository.as_ref())?;
-    let brought = bring(args.credentials.as_deref())?;
-    let from: (String, Access) = (name.to_string(), agent.access_by(&name, &repository, brought.as_ref())?);
-    let (plan, manifest) = agent.plan_restore(&from, &args.instance, args.at.as_deref()).await?;
-    if args.yes {
-        agent.stage_restore(&from, &plan, &manifest).await?;
-    }
-    Ok(plan)
-}
-
-fn words(plan: &RestorePlan) -> String {
-    let place = if plan.replaces {
-        "takes the place of what is there now; it is down meanwhile"
-    } else {
-        "nothing is there now"
-    };
-    format!("{}  {place}\n", summary(plan))
-}
-
-pub(super) fn summary(plan: &RestorePlan) -> String {
-    let id: String = plan.snapshot.0.chars().take(8).collect();
-    let databases = match plan.databases {
-        0 => String::new(),
-        1 => ", 1 database".to_owned(),
-        more => format!(", {more} databases"),
-    };
-    format!(
-        "{}  from snapshot {id} of {} ({}, {}): version {}, {} in {} files{databases}\n",
-        plan.instance,
-        print::time(plan.at),
-        plan.repository,
-        plan.server,
-        plan.version,
-        print::size(plan.bytes),
-        plan.files,
-    )
 }

@@ -19,6 +19,7 @@ mod manual;
 mod print;
 mod privilege;
 mod progress;
+mod restore;
 mod restore_beside;
 mod rollout;
 

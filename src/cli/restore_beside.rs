@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::agent::{ask, told};
-use super::backup::{RestoreArgs, summary, timed};
 use super::backup_remote::bring;
 use super::progress::Terminal;
+use super::restore::{RestoreArgs, summary, timed};
 use super::{Exit, print};
 use crate::agent::backup::{BackupError, BesidePlan};
 use crate::agent::door::Request;

@@ -10,6 +10,14 @@ use super::report::ErrorReport;
 /// What a drill restores into. No instance and no database of a document may be called so.
 pub const SCRATCH: &str = "socle-drill";
 
+/// The tag that every snapshot of ours carries.
+pub const TAG: &str = "socle";
+
+/// One that somebody may give a snapshot besides ours. Those with a colon are no names.
+pub fn is_free_tag(tag: &Name) -> bool {
+    tag.as_str() != TAG
+}
+
 /// A rehearsed restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DrillStanding {

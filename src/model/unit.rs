@@ -122,6 +122,8 @@ pub struct TimerUnit {
 pub struct SocketUnit {
     pub description: String,
     pub listen: String,
+    /// Only root may connect.
+    pub private: bool,
 }
 
 /// First line of every unit we write: how we know our own.
@@ -250,6 +252,9 @@ impl SocketUnit {
         line(&mut out, "Description", &plain(&self.description));
         section(&mut out, "Socket");
         line(&mut out, "ListenStream", &plain(&self.listen));
+        if self.private {
+            line(&mut out, "SocketMode", "0600");
+        }
         section(&mut out, "Install");
         line(&mut out, "WantedBy", "sockets.target");
         out

@@ -287,7 +287,7 @@ path = "/"
 contains = "counted at {domain}"
 "#;
 
-fn counted(machine: &Machine) {
+pub fn counted(machine: &Machine) {
     machine.write("/etc/socle/recipes/counted/recipe.toml", COUNTED);
     let locations = "location = / {\n    return 200 {{ \"counted at \" ~ domain }};\n}\n";
     machine.write("/etc/socle/recipes/counted/nginx.conf", locations);

@@ -284,7 +284,7 @@ fn a_wildcard_is_proven_by_the_dns() {
 }
 
 /// An authority of somebody's own, and its certificate.
-fn authority() -> (Issuer<'static, KeyPair>, String) {
+pub fn authority() -> (Issuer<'static, KeyPair>, String) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, "Our own authority");
@@ -294,7 +294,7 @@ fn authority() -> (Issuer<'static, KeyPair>, String) {
 }
 
 /// A chain and a key for `names`, of a life of ninety days of which so many are over.
-fn issued(authority: &Issuer<'_, KeyPair>, names: &[&str], over: u64) -> (String, String) {
+pub fn issued(authority: &Issuer<'_, KeyPair>, names: &[&str], over: u64) -> (String, String) {
     let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
     let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
     let day = |day: u64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(day * 86_400);

@@ -35,7 +35,7 @@ const SHIPPED: [(&str, u32); 6] = [
     ("socle-link", 15),
     ("socle-controller", 15),
     ("socle-backup@", 20),
-    ("socle-backup-remote@", 22),
+    ("socle-backup-remote@", 20),
     ("socle-drill@", 43),
 ];
 
@@ -43,7 +43,8 @@ const SHIPPED: [(&str, u32); 6] = [
 fn exposure(image: &str) {
     let machine = Machine::new(image);
     let wiki = "[instances.cal]\nrecipe = \"radicale\"\nversion = \"3.9.0\"\ndomain = \"cal.example.org\"\n";
-    machine.write("/root/units.toml", &format!("{}{wiki}", wordpress::document("6.8.7")));
+    let far = "[repositories.far]\nlocation = \"rest:https://backup.example.org/\"\n";
+    machine.write("/root/units.toml", &format!("{}{wiki}{far}", wordpress::document("6.8.7")));
     machine.socle(&["agent", "apply", "/root/units.toml"]).expect(0);
     let units = machine.run(&["systemctl", "list-unit-files", "--no-legend", "--plain", "socle-*.service"]).stdout;
     let units: Vec<&str> = units.lines().filter_map(|line| line.split_whitespace().next()).collect();
@@ -52,7 +53,7 @@ fn exposure(image: &str) {
             .contains(&unit)
     };
     let ours: Vec<&&str> = units.iter().filter(|unit| !shipped(unit)).collect();
-    assert!(ours.len() >= 3, "{units:?}");
+    assert!(ours.len() >= 4 && ours.contains(&&"socle-reach@far.service"), "{units:?}");
     for unit in ours {
         let tight = machine.run(&["systemd-analyze", "security", "--threshold=20", "--no-pager", unit]);
         assert_eq!(tight.code, 0, "{unit} is above 2.0:\n{}", tight.stdout);

@@ -6,6 +6,7 @@ mod applications;
 mod apt;
 mod authority;
 mod backups;
+mod backups_elsewhere;
 mod backups_of_writers;
 mod bootstrap;
 mod certificates;
@@ -19,6 +20,7 @@ mod isolation;
 mod machine;
 mod packages;
 mod repository;
+mod storage;
 #[cfg(feature = "testing")]
 mod systemd;
 mod upgrades;

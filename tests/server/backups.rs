@@ -1,10 +1,9 @@
 //! Backups, restores, and the loss of everything.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use socle::agent::Ledger;
-use socle::agent::backup::{self, BackupError, Brought, Tidied, key};
+use socle::agent::backup::{self, BackupError, Brought, Errand, Tidied, key};
 use socle::engine::Silent;
 use socle::host::vault::Depth;
 use socle::model::Name;
@@ -14,14 +13,16 @@ use socle::model::fleet::Origin;
 use super::Server;
 
 impl Server {
-    pub(super) async fn back_up(&self) -> String {
+    pub(super) async fn back_up(&self, tags: &[&str]) -> String {
+        let tags = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+        let errand = Errand { tags, ..Errand::default() };
         let repositories = match self.agent.repositories(None) {
             Ok(repositories) => repositories,
             Err(error) => return self.no_backup(&error),
         };
         let mut out = String::new();
         for (name, repository) in repositories {
-            let ran = match self.agent.back_up(&name, &repository, &BTreeSet::new()).await {
+            let ran = match self.agent.back_up(&name, &repository, &errand).await {
                 Ok(ran) => ran,
                 Err(error) => {
                     out += &self.no_backup(&error);
@@ -67,7 +68,8 @@ impl Server {
             for snapshot in self.agent.vault.snapshots(&access).await.unwrap() {
                 // What was read ahead is none, and goes when nothing is damaged.
                 let Some(of) = backup::instance_of(&snapshot.tags) else { continue };
-                let _ = writeln!(out, "{name}: {of} of {} at {}", snapshot.host, snapshot.at);
+                let given: String = backup::given(&snapshot.tags).iter().map(|tag| format!(" [{tag}]")).collect();
+                let _ = writeln!(out, "{name}: {of} of {} at {}{given}", snapshot.host, snapshot.at);
             }
         }
         out

@@ -160,7 +160,7 @@ impl Server {
                 Ok(preview) => preview.steps.iter().map(|step| format!("{}: {}\n", step.on[0], step.change)).collect(),
                 Err(error) => self.wrong(&error),
             },
-            ["backup"] => self.back_up().await,
+            ["backup", tags @ ..] => self.back_up(tags).await,
             ["check-backup"] => self.check_backup().await,
             ["snapshots"] => self.snapshots().await,
             ["restore", name] => self.restore(&named(name)).await,
@@ -213,6 +213,7 @@ impl Server {
             }
             ["burn"] => self.burn(),
             ["damage", location] => self.vault.damage(&self.path(location), "data/ab/abcd"),
+            ["delete", location] => self.vault.delete(&self.path(location)),
             ["unreachable", location] => self.vault.unreachable(&self.path(location), true),
             ["reachable", location] => self.vault.unreachable(&self.path(location), false),
             ["lose", url] => self.fetch.lose(url),

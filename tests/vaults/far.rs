@@ -243,6 +243,32 @@ pub fn over_s3(bench: &Bench, port: u16, secret: &str) -> Access {
     Access { location, ..bench.access.clone() }
 }
 
+/// A way to a server that is slow: so many bytes at a time, each after a moment.
+pub async fn slow(to: u16, bytes: usize, moment: Duration) -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (near, _) = listener.accept().await.unwrap();
+            let Ok(far) = tokio::net::TcpStream::connect(("127.0.0.1", to)).await else { continue };
+            let (near, far) = (near.into_split(), far.into_split());
+            for (mut from, mut to) in [(near.0, far.1), (far.0, near.1)] {
+                tokio::spawn(async move {
+                    let mut buffer = vec![0; bytes];
+                    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+                        tokio::time::sleep(moment).await;
+                        if to.write_all(&buffer[..read]).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        }
+    });
+    port
+}
+
 /// A way to a server that breaks. Of the connections it takes, the first `cuts` end after so many bytes towards the
 /// server.
 pub async fn fragile(to: u16, cuts: usize, bytes: usize) -> u16 {

@@ -88,6 +88,40 @@ async fn files_that_change_grow_shrink_and_vanish_while_read_are_no_failure() {
 }
 
 #[tokio::test]
+async fn a_repository_that_may_only_be_read_is_told_and_brings_back() {
+    use nix::mount::{MsFlags, mount, umount};
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: needs root, to mount");
+        return;
+    }
+    let bench = Bench::bare();
+    fs::create_dir(bench.repository()).unwrap();
+    let place = bench.repository();
+    let none: Option<&str> = None;
+    if let Err(error) = mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), none) {
+        eprintln!("skipped: cannot mount here: {error}");
+        return;
+    }
+    bench.vault.make(&bench.access).await.unwrap();
+    let from = bench.path("from");
+    plant(&from, 4);
+    let saved = bench.save(&from, 0).await;
+    mount(none, &place, none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none).unwrap();
+    fs::write(from.join("large"), noise(2, 1 << 20)).unwrap();
+    let saving = bench.vault.save(&bench.access, tree_order(&from, 1), &Quiet).await.unwrap_err();
+    let forgetting = bench.vault.forget(&bench.access, std::slice::from_ref(&saved.snapshot.id)).await.unwrap_err();
+    for error in [saving, forgetting] {
+        assert_eq!((error.code, error.retryable), ("vault.read-only", false), "{error}");
+    }
+    assert_eq!(bench.vault.snapshots(&bench.access).await.unwrap(), [saved.snapshot.clone()]);
+    bench.is_sound().await;
+    fs::write(from.join("large"), noise(4, 9 << 20)).unwrap();
+    let to = bench.restore(&saved.snapshot.id, "to").await;
+    assert!(fs::read(to.join("large")).unwrap() == noise(4, 9 << 20));
+    umount(&place).unwrap();
+}
+
+#[tokio::test]
 async fn a_full_repository_is_told_and_holds_no_half_snapshot() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: needs root, to mount");

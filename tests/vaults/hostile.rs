@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use crate::Bench;
-use crate::tree::{assert_same, plant_hostile};
+use crate::tree::{assert_same, look, noise, plant_hostile};
 
 #[tokio::test]
 async fn names_links_modes_owners_attributes_and_depth_come_back() {
@@ -74,6 +74,48 @@ async fn a_sparse_file_comes_back_sparse() {
     assert_same(&from, &to);
     let blocks = fs::metadata(to.join("image")).unwrap().blocks();
     assert!(blocks * 512 < 1 << 20, "{blocks} blocks");
+}
+
+#[tokio::test]
+#[ignore = "minutes: `scripts/test backup --full` runs it"]
+async fn a_hundred_thousand_files_come_back() {
+    let bench = Bench::new().await;
+    let from = bench.path("from");
+    for number in 0..100_000 {
+        let directory = from.join(format!("{:02}/{:02}", number % 37, number % 41));
+        if number < 37 * 41 {
+            fs::create_dir_all(&directory).unwrap();
+        }
+        fs::write(directory.join(format!("file-{number}")), format!("the content of {number}\n")).unwrap();
+    }
+    let saved = bench.save(&from, 0).await;
+    assert_eq!(saved.snapshot.files, 100_000);
+    let again = bench.save(&from, 1).await;
+    assert_eq!(again.snapshot.added, Some(0));
+    let to = bench.restore(&again.snapshot.id, "to").await;
+    assert_same(&from, &to);
+    bench.is_sound().await;
+}
+
+#[tokio::test]
+#[ignore = "minutes: `scripts/test backup --full` runs it"]
+async fn a_file_of_five_gigabytes_comes_back() {
+    use std::io::Write;
+    let bench = Bench::new().await;
+    let from = bench.path("from");
+    fs::create_dir(&from).unwrap();
+    let mut file = fs::File::create(from.join("film")).unwrap();
+    // Some of it comes again, and it is there once at a time: disks of tests are small.
+    for mebibyte in 0..5 << 10 {
+        file.write_all(&noise(mebibyte % 700, 1 << 20)).unwrap();
+    }
+    let saved = bench.save(&from, 0).await;
+    assert_eq!(saved.snapshot.bytes, 5 << 30);
+    let before = look(&from);
+    fs::remove_dir_all(&from).unwrap();
+    bench.is_sound().await;
+    let to = bench.restore(&saved.snapshot.id, "to").await;
+    assert_eq!(look(&to), before);
 }
 
 #[tokio::test]

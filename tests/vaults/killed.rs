@@ -7,7 +7,7 @@ use std::time::Duration;
 use socle::host::Quiet;
 use socle::host::vault::{RusticVault, Vault};
 
-use crate::tree::{assert_same, noise, plant};
+use crate::tree::{assert_same, look, noise, plant};
 use crate::{Bench, tree_order};
 
 /// What is killed, in turn.
@@ -19,23 +19,29 @@ async fn killed_at_any_moment_nothing_is_lost() {
     let from = bench.path("from");
     plant(&from, 20);
     let rounds: u64 = std::env::var("SOCLE_KILLS").map_or(12, |number| number.parse().unwrap());
-    let mut good = vec![bench.save(&from, -1).await.snapshot.id];
+    let mut good = vec![(bench.save(&from, -1).await.snapshot.id, fs::read(from.join("large")).unwrap())];
     let mut killed = 0;
     for round in 0..rounds {
         fs::write(from.join("large"), noise(round, 9 << 20)).unwrap();
         let act = ACTS[(round % 4) as usize];
         // From before the first byte to after the last, evenly.
         let after = Duration::from_millis(5 + round / 4 * 1200 * 4 / rounds.max(4));
-        killed += u64::from(kill(&bench, act, &from, &good[0], after, round as i64).await);
+        killed += u64::from(kill(&bench, act, &from, &good[0].0, after, round as i64).await);
         let listed = bench.vault.snapshots(&bench.access).await.unwrap();
-        for id in &good {
+        for (id, _) in &good {
             assert!(listed.iter().any(|snapshot| snapshot.id == *id), "{act} lost {id:?}");
+        }
+        if act == "restore" {
+            // Run again, it completes what is there.
+            let to = bench.restore(&good[0].0, "killed").await;
+            assert!(fs::read(to.join("large")).unwrap() == good[0].1, "{act}, round {round}");
+            assert_eq!(look(&to).len(), look(&from).len());
         }
         // No lock to remove, no index to rebuild: the next act works.
         let saved = bench.save(&from, 1000 + round as i64).await;
-        good.push(saved.snapshot.id);
+        good.push((saved.snapshot.id, fs::read(from.join("large")).unwrap()));
         if good.len() > 3 {
-            let old = good.remove(0);
+            let (old, _) = good.remove(0);
             bench.vault.forget(&bench.access, &[old]).await.unwrap();
         }
         bench.is_sound().await;
@@ -45,7 +51,7 @@ async fn killed_at_any_moment_nothing_is_lost() {
         bench.vault.prune(&bench.access, Duration::ZERO, &Quiet).await.unwrap();
     }
     bench.is_sound().await;
-    let to = bench.restore(good.last().unwrap(), "to").await;
+    let to = bench.restore(&good.last().unwrap().0, "to").await;
     assert_same(&from, &to);
     println!("{killed} of {rounds} were killed before their end");
 }

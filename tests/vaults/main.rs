@@ -12,6 +12,7 @@ mod rest;
 mod restic;
 mod rounds;
 mod tree;
+mod ways;
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ use jiff::Timestamp;
 use socle::host::Quiet;
 use socle::host::fake::contract;
 use socle::host::vault::{
-    Access, Checked, Depth, Entry, Location, Order, Pace, RusticVault, Saved, SnapshotId, Source, Vault,
+    Access, Checked, Depth, Entry, Location, Order, Pace, RusticVault, Saved, SnapshotId, Source, Vault, Way,
 };
 use socle::model::Secret;
 
@@ -52,7 +53,7 @@ impl Bench {
         let directory = tempfile::tempdir().unwrap();
         let location = Location::Directory(directory.path().join("repository"));
         let password = Secret::new(PASSWORD);
-        let access = Access { location, password, pace: Pace::default(), append_only: false };
+        let access = Access { location, password, pace: Pace::default(), append_only: false, way: Way::default() };
         Self { directory, vault: vault(), access }
     }
 

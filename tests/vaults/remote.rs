@@ -244,6 +244,32 @@ async fn a_connection_that_is_cut_loses_nothing_over_s3() {
     survives_cuts(&bench, |way| far::over_s3(&bench, way, S3_SECRET), port, 2).await;
 }
 
+#[tokio::test]
+async fn a_place_that_is_slow_loses_nothing() {
+    let mut bench = Bench::bare();
+    let sshd = far::sshd(bench.directory.path()).await;
+    let server = far::rest(&bench.path("rest"), &[]).await;
+    let s3 = far::s3(&bench).await;
+    let way = async |port| far::slow(port, 16 << 10, Duration::from_millis(5)).await;
+    for (number, access) in [
+        sshd.over(&bench, way(sshd.server.port).await),
+        far::over_rest(&bench, way(server.port).await, "hush"),
+        far::over_s3(&bench, way(s3).await, S3_SECRET),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        bench.access = access;
+        assert!(bench.vault.make(&bench.access).await.unwrap());
+        let from = bench.path("from");
+        plant(&from, number as u64);
+        let saved = bench.save(&from, number as i64).await;
+        bench.is_sound().await;
+        let to = bench.restore(&saved.snapshot.id, "to").await;
+        assert_same(&from, &to);
+    }
+}
+
 fn packs(directory: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::host::vault::{Entry, Source};
+use crate::model::backup::TAG;
 use crate::model::document::{Engine, Instance};
 use crate::model::{Digest, Name, Secret};
 use crate::recipe::secret;
@@ -40,7 +41,7 @@ pub const CONFIG: &str = "config";
 
 /// What finds the snapshots of an instance.
 pub fn tags(instance: &Name) -> Vec<String> {
-    vec!["socle".to_owned(), tag(instance)]
+    vec![TAG.to_owned(), tag(instance)]
 }
 
 pub fn tag(instance: &Name) -> String {
@@ -49,7 +50,7 @@ pub fn tag(instance: &Name) -> String {
 
 /// Of what is read ahead of a backup: no snapshot of the instance.
 pub fn unfinished(instance: &Name) -> Vec<String> {
-    vec!["socle".to_owned(), format!("{UNFINISHED}{instance}")]
+    vec![TAG.to_owned(), format!("{UNFINISHED}{instance}")]
 }
 
 pub fn is_unfinished(tags: &[String]) -> bool {
@@ -61,6 +62,11 @@ const UNFINISHED: &str = "unfinished:";
 /// The instance that a snapshot is of, by its tags.
 pub fn instance_of(tags: &[String]) -> Option<Name> {
     tags.iter().find_map(|tag| tag.strip_prefix("instance:")?.parse().ok())
+}
+
+/// What somebody gave it besides, when it was made.
+pub fn given(tags: &[String]) -> Vec<&str> {
+    tags.iter().map(String::as_str).filter(|tag| *tag != TAG && !tag.contains(':')).collect()
 }
 
 /// What a snapshot says of itself.
@@ -131,6 +137,8 @@ mod tests {
         let name: Name = "blog".parse().unwrap();
         assert_eq!(instance_of(&unfinished(&name)), None, "nobody restores half of it");
         assert!(is_unfinished(&unfinished(&name)) && !is_unfinished(&tags(&name)));
+        let all = [&tags(&name)[..], &["before-the-move".to_owned()]].concat();
+        assert_eq!((instance_of(&all), given(&all)), (Some(name), vec!["before-the-move"]));
         assert_eq!(instance_of(&["other".to_owned(), "instance:No".to_owned()]), None);
     }
 }

@@ -11,6 +11,7 @@ pub mod drill;
 mod dumps;
 pub mod keep;
 pub mod key;
+mod missing;
 mod point;
 mod prune;
 mod reach;
@@ -24,11 +25,11 @@ mod still;
 use std::path::{Path, PathBuf};
 
 pub use beside::BesidePlan;
-pub use content::{Manifest, instance_of};
+pub use content::{Manifest, given, instance_of};
 pub use prune::Tidied;
 pub use reach::Brought;
 pub use record::Record;
-pub use run::{Outcome, Ran};
+pub use run::{Errand, Outcome, Ran};
 
 use super::ledger::Ledger;
 use super::reconcile::{Agent, AgentError};
@@ -54,6 +55,8 @@ pub enum BackupError {
     NotBrought { location: String, what: &'static str },
     #[error("line {0} of the credentials is not one of theirs")]
     Credentials(usize),
+    #[error("cannot read the `roots` of `{name}` in `{path}`")]
+    Roots { name: Name, path: PathBuf, source: std::io::Error },
     #[error("the SSH key `{0}` is damaged")]
     SshKey(PathBuf),
     #[error("the document does not say which server it is of")]
@@ -159,9 +162,13 @@ impl BackupError {
             BackupError::Credentials(_) => (
                 "backup.credentials",
                 Some(
-                    "they are `password`, `access-key-id`, `secret-access-key`, `ssh-key`, `host-keys` and `region`"
+                    "they are `password`, `access-key-id`, `secret-access-key`, `ssh-key`, `host-keys`, `region` and `roots`"
                         .into(),
                 ),
+            ),
+            BackupError::Roots { path, .. } => (
+                "backup.roots",
+                Some(format!("put the certificate of your authority into `{}`, as PEM", path.display())),
             ),
             BackupError::SshKey(path) => (
                 "backup.ssh-key",
@@ -248,9 +255,15 @@ impl Agent {
         depth: Depth,
     ) -> Result<Checked, BackupError> {
         let _lock = self.backup_lock(name)?;
-        let checked = self.vault.check(&self.access(name, repository)?, depth, &*self.host.progress).await;
-        let checked = checked.map_err(|error| BackupError::Vault(error).of(name, repository))?;
+        let access = self.access(name, repository)?;
+        let of = |error| BackupError::Vault(error).of(name, repository);
+        let mut checked = self.vault.check(&access, depth, &*self.host.progress).await.map_err(of)?;
         let mut record = Record::load(&self.state, name)?;
+        // What is damaged may not even be listed; then that is what is told.
+        if checked.damage.is_empty() {
+            let there = self.vault.snapshots(&access).await.map_err(of)?;
+            missing::add(&mut checked, &record, &repository.location, &self.document()?, &there);
+        }
         let damage = checked.damage.clone();
         record.check = Some(record::Check { at: (self.now)(), read: checked.read, damage });
         record.store(&self.state, name)?;

@@ -39,6 +39,7 @@ impl Agent {
         access: &Access,
         document: &Document,
         (name, newest): (&Name, Option<SnapshotId>),
+        tags: &BTreeSet<Name>,
     ) -> Result<(Saved, Option<Duration>), BackupError> {
         let ledger = Ledger::load(&self.state).map_err(AgentError::from)?;
         let before = self.settled(name)?;
@@ -61,7 +62,8 @@ impl Agent {
         let stops = if wanted.stands_still { wanted.units } else { BTreeSet::new() };
         let stops = if self.running(&stops).await?.is_empty() { BTreeSet::new() } else { stops };
         let parent = match stops.is_empty() {
-            true => None,
+            // With a tag of its own it is found by none before it.
+            true => newest.filter(|_| !tags.is_empty()),
             false => Some(self.save_ahead(access, &manifest, newest).await?),
         };
         let (mut rows, mut dumps) = (Counting::default(), Vec::new());
@@ -76,7 +78,7 @@ impl Agent {
         let (moment, moments) = Moment::new();
         let order = Order {
             host: manifest.server.clone(),
-            tags: content::tags(name),
+            tags: content::tags(name).into_iter().chain(tags.iter().map(Name::to_string)).collect(),
             at: manifest.at,
             entries,
             parent,

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::run::server;
@@ -77,7 +76,7 @@ impl Agent {
             if !checked.damage.is_empty() {
                 return Err(BackupError::Damaged(name.clone()));
             }
-            let forgotten = self.let_go(&access, repository.keep, server).await?;
+            let forgotten = self.let_go(&access, &repository.keep, server).await?;
             let pruned = self.vault.prune(&access, PRUNE_KEEPS, &*self.host.progress).await?;
             Ok(Tidied { repository: name.clone(), forgotten, pruned })
         };
@@ -85,7 +84,7 @@ impl Agent {
     }
 
     /// Forgets what no rule keeps, of one server only, each instance for itself; and what a backup read ahead.
-    pub(super) async fn let_go(&self, access: &Access, rules: Keep, server: &str) -> Result<usize, BackupError> {
+    pub(super) async fn let_go(&self, access: &Access, rules: &Keep, server: &str) -> Result<usize, BackupError> {
         let all = self.vault.snapshots(access).await?;
         let mut unneeded = Vec::new();
         let mine = |snapshot: &&Snapshot| snapshot.host == server;
@@ -95,8 +94,8 @@ impl Agent {
             let tag = content::tag(&instance);
             let of_it: Vec<&Snapshot> =
                 all.iter().filter(mine).filter(|snapshot| snapshot.tags.contains(&tag)).collect();
-            let times: Vec<Timestamp> = of_it.iter().map(|snapshot| snapshot.at).collect();
-            unneeded.extend(keep::unneeded(&times, rules).into_iter().map(|at| of_it[at].id.clone()));
+            let known: Vec<_> = of_it.iter().map(|snapshot| (snapshot.at, &snapshot.tags[..])).collect();
+            unneeded.extend(keep::unneeded(&known, rules).into_iter().map(|at| of_it[at].id.clone()));
         }
         let forgotten = unneeded.len();
         unneeded

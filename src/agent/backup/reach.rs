@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{BackupError, key};
 use crate::agent::reconcile::Agent;
 use crate::durable;
-use crate::host::vault::{Access, Location, Pace, SshKey};
+use crate::host::vault::{Access, Location, Pace, SshKey, Way};
 use crate::model::document::{HostKey, Repository, RepositoryPlace, SecretSource};
 use crate::model::{Name, Secret};
 
@@ -24,6 +24,8 @@ pub struct Brought {
     ssh_key: Option<String>,
     host_keys: Vec<HostKey>,
     region: Option<String>,
+    /// The certificates themselves, as PEM.
+    roots: Option<String>,
 }
 
 impl Brought {
@@ -73,7 +75,8 @@ impl Agent {
         let location = self.location(name, repository, brought)?;
         let bytes = |kib: Option<u32>| kib.map(|kib| u64::from(kib) << 10);
         let pace = Pace { up: bytes(repository.limit_upload_kib), down: bytes(repository.limit_download_kib) };
-        Ok(Access { location, password, pace, append_only: repository.append_only })
+        let way = Way { through: None, roots: self.roots(name, repository, brought)? };
+        Ok(Access { location, password, pace, append_only: repository.append_only, way })
     }
 
     fn location(
@@ -122,6 +125,21 @@ impl Agent {
         })
     }
 
+    /// What the certificate of its server is checked against, if it is not the system's.
+    fn roots(
+        &self,
+        name: &Name,
+        repository: &Repository,
+        brought: Option<&Brought>,
+    ) -> Result<Option<String>, BackupError> {
+        if let Some(roots) = brought.and_then(|brought| brought.roots.clone()) {
+            return Ok(Some(roots));
+        }
+        let Some(path) = repository.roots.as_ref().map(|path| self.host.path(path)) else { return Ok(None) };
+        let read = std::fs::read_to_string(&path);
+        read.map(Some).map_err(|source| BackupError::Roots { name: name.clone(), path, source })
+    }
+
     /// The secret that the document names, if it names one.
     fn named(&self, name: &Name, repository: &Repository, secret: &str) -> Result<Option<Secret>, BackupError> {
         let Some((_, source)) = repository.secrets.iter().find(|(known, _)| known.as_str() == secret) else {
@@ -165,6 +183,13 @@ impl Agent {
                 super::make_private(path.parent().unwrap_or(&self.state))?;
                 durable::write(&path, format!("{}\n", secret.expose()).as_bytes(), 0o600)
                     .map_err(BackupError::Record)?;
+            }
+        }
+        if let (Some(path), Some(roots)) = (&repository.roots, &brought.roots) {
+            let path = self.host.path(path);
+            if durable::read(&path).map_err(BackupError::Record)?.is_none() {
+                super::make_private(path.parent().unwrap_or(&self.state))?;
+                durable::write(&path, roots.as_bytes(), 0o644).map_err(BackupError::Record)?;
             }
         }
         let path = self.state.join(SSH_KEY);

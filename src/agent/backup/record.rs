@@ -10,11 +10,15 @@ use super::{BackupError, directory};
 use crate::durable;
 use crate::host::vault::{Damage, SnapshotId};
 use crate::model::Name;
+use crate::model::document::RepositoryLocation;
 use crate::model::report::ErrorReport;
 
 /// Of one repository. Kept by the agent; what is true is in the repository itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Record {
+    /// Where it was when this was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<RepositoryLocation>,
     #[serde(default)]
     pub instances: BTreeMap<Name, Saved>,
     /// The last time it was looked through, and what was wrong.

@@ -25,6 +25,9 @@ pub struct RestorePlan {
     pub repository: String,
     pub snapshot: SnapshotId,
     pub at: Timestamp,
+    /// What it was given when it was made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Of the server that was saved.
     pub server: String,
     pub version: String,
@@ -62,6 +65,7 @@ impl Agent {
             instance: name.clone(),
             repository: repository.clone(),
             at: snapshot.at,
+            tags: super::given(&snapshot.tags).into_iter().map(str::to_owned).collect(),
             server: manifest.server.clone(),
             version: manifest.wanted.version.to_string(),
             bytes: snapshot.bytes,

@@ -1,6 +1,7 @@
 //! A backup of this server's instances to one repository.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use super::prune::PRUNE_KEEPS;
 use super::record::{Check, Failed, Good};
-use super::{BackupError, Record, asked_to_end, key};
+use super::{BackupError, Record, asked_to_end, key, missing};
 use crate::agent::reconcile::Agent;
 use crate::host::vault::{Checked, Depth, Saved, Snapshot};
 use crate::model::Name;
@@ -20,6 +21,17 @@ const SHARES: u32 = 14;
 /// Between two prunes.
 const PRUNE_EVERY_S: i64 = 7 * 86400;
 
+/// What is asked of a backup; nothing: of all instances, without a tag, over the network of this server.
+#[derive(Debug, Clone, Default)]
+pub struct Errand {
+    /// Of these instances only.
+    pub only: BTreeSet<Name>,
+    /// What the snapshots carry besides: retention may keep them by it.
+    pub tags: BTreeSet<Name>,
+    /// A local socket that leads to the repository.
+    pub through: Option<PathBuf>,
+}
+
 /// What became of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Outcome {
@@ -28,7 +40,7 @@ pub struct Outcome {
     pub good: Option<Good>,
     /// Files that were gone when they were to be read: normal for files in use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub vanished: Vec<std::path::PathBuf>,
+    pub vanished: Vec<PathBuf>,
     /// How long nothing of it ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub still_ms: Option<u64>,
@@ -42,6 +54,9 @@ pub struct Ran {
     pub repository: Name,
     /// The repository is new, and so is its key: it must be written down.
     pub new_key: bool,
+    /// What the snapshots were given besides.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<Name>,
     pub instances: Vec<Outcome>,
     pub check: Check,
     /// Snapshots that no rule keeps any more.
@@ -55,16 +70,11 @@ impl Ran {
 }
 
 impl Agent {
-    /// Saves the instances (`only`; all if it is empty), reads back what was written, and lets go what no rule
+    /// Saves the instances that are asked for, reads back what was written, and lets go what no rule
     /// keeps. One instance that cannot be saved does not keep the others from it.
-    pub async fn back_up(
-        &self,
-        name: &Name,
-        repository: &Repository,
-        only: &BTreeSet<Name>,
-    ) -> Result<Ran, BackupError> {
+    pub async fn back_up(&self, name: &Name, repository: &Repository, errand: &Errand) -> Result<Ran, BackupError> {
         let done = tokio::select! {
-            done = self.back_up_to(name, repository, only) => done,
+            done = self.back_up_to(name, repository, errand) => done,
             () = asked_to_end() => Err(BackupError::CutOff),
         };
         if let Err(BackupError::CutOff) = &done {
@@ -73,30 +83,31 @@ impl Agent {
         done.map_err(|error| error.of(name, repository))
     }
 
-    async fn back_up_to(
-        &self,
-        name: &Name,
-        repository: &Repository,
-        only: &BTreeSet<Name>,
-    ) -> Result<Ran, BackupError> {
+    async fn back_up_to(&self, name: &Name, repository: &Repository, errand: &Errand) -> Result<Ran, BackupError> {
         let _lock = self.backup_lock(name)?;
         let document = self.document()?;
         let (key, _) = key::read_or_make(&self.state, name, self.random)?;
-        let access = self.access_with(name, repository, key, None)?;
+        let mut access = self.access_with(name, repository, key, None)?;
+        access.way.through.clone_from(&errand.through);
         // By the repository: the key may be of a try that did not reach it, when nobody was told of it.
         let new_key = self.vault.make(&access).await?;
         let mut record = Record::load(&self.state, name)?;
-        let wanted = |instance: &Name| only.is_empty() || only.contains(instance);
+        let wanted = |instance: &Name| errand.only.is_empty() || errand.only.contains(instance);
         let present = document.instances.iter().filter(|(_, instance)| instance.state != InstanceState::Absent);
         let mut saved = Vec::new();
         for instance in present.map(|(instance, _)| instance).filter(|instance| wanted(instance)) {
             self.host.progress.say(&format!("saving {instance} to {name}"));
             let newest = record.instances.get(instance).and_then(|saved| saved.good.as_ref());
             let newest = newest.map(|good| good.snapshot.clone());
-            saved.push((instance.clone(), self.save(&access, &document, (instance, newest)).await));
+            saved.push((instance.clone(), self.save(&access, &document, (instance, newest), &errand.tags).await));
         }
         let share = Depth::Share { part: record.next_share % SHARES, of: SHARES };
-        let checked = self.vault.check(&access, share, &*self.host.progress).await?;
+        let mut checked = self.vault.check(&access, share, &*self.host.progress).await?;
+        if checked.damage.is_empty() {
+            let there = self.vault.snapshots(&access).await?;
+            missing::add(&mut checked, &record, &repository.location, &document, &there);
+        }
+        record.location = Some(repository.location.clone());
         record.next_share = (record.next_share + 1) % SHARES;
         let now = (self.now)();
         let instances =
@@ -107,7 +118,7 @@ impl Agent {
         // Of a damaged repository nothing is taken away.
         let may_remove = check.damage.is_empty() && !repository.append_only;
         let forgotten = match may_remove {
-            true => self.let_go(&access, repository.keep, &server(self, &document)).await?,
+            true => self.let_go(&access, &repository.keep, &server(self, &document)).await?,
             false => 0,
         };
         if may_remove && record.pruned_at.is_none_or(|at| now.as_second() - at.as_second() >= PRUNE_EVERY_S) {
@@ -115,7 +126,7 @@ impl Agent {
             record.pruned_at = Some(now);
             record.store(&self.state, name)?;
         }
-        Ok(Ran { repository: name.clone(), new_key, instances, check, forgotten })
+        Ok(Ran { repository: name.clone(), new_key, tags: errand.tags.clone(), instances, check, forgotten })
     }
 }
 

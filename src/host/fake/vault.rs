@@ -46,6 +46,13 @@ impl FakeVault {
         self.lock().entry(location.to_owned()).or_default().damage.push(damage);
     }
 
+    /// Somebody deletes all of it.
+    pub fn delete(&self, location: &Path) {
+        let mut all = self.lock();
+        let repository = all.entry(location.to_owned()).or_default();
+        (repository.keys, repository.snapshots) = (Vec::new(), Vec::new());
+    }
+
     /// It does not answer, or answers again.
     pub fn unreachable(&self, location: &Path, unreachable: bool) {
         self.lock().entry(location.to_owned()).or_default().unreachable = unreachable;

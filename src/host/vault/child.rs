@@ -16,7 +16,7 @@ use super::restore::{read, restore};
 use super::save::{Wanted, save};
 use super::store::{KeptStore, LocalStore, RestStore, S3Place, S3Store, SftpPlace, SftpStore, Store};
 use super::wire::{Act, Line, Place, Request, Word};
-use super::{SUBCOMMAND, upkeep};
+use super::{SUBCOMMAND, Way, upkeep};
 
 /// How often the parent hears how far we are.
 const TELL: Duration = Duration::from_millis(200);
@@ -136,8 +136,8 @@ fn act(
     words: Arc<Words>,
     tell: &Arc<Tell>,
 ) -> Result<serde_json::Value, VaultError> {
-    let Request { at, password, pace, append_only, act } = request;
-    let store = open(at)?;
+    let Request { at, password, pace, append_only, way, act } = request;
+    let store = open(at, way)?;
     let store = if append_only { Arc::new(KeptStore(store)) } else { store };
     let repo = || Repo::open(store.clone(), &password, pace);
     match act {
@@ -167,15 +167,16 @@ fn answer<T: serde::Serialize>(value: &T) -> Result<serde_json::Value, VaultErro
     serde_json::to_value(value).map_err(|error| VaultError::Request(error.into()))
 }
 
-fn open(place: Place) -> Result<Arc<dyn Store>, VaultError> {
+fn open(place: Place, way: Way) -> Result<Arc<dyn Store>, VaultError> {
     match place {
         Place::Directory(path) => Ok(Arc::new(LocalStore::new(path))),
-        Place::Rest { url, user } => Ok(Arc::new(RestStore::new(&url, user)?)),
+        Place::Rest { url, user } => Ok(Arc::new(RestStore::new(&url, user, way)?)),
         Place::Sftp { host, port, user, path, identity, host_keys } => {
-            Ok(Arc::new(SftpStore::new(SftpPlace { user, host, port, path, identity, host_keys })?))
+            let through = way.through;
+            Ok(Arc::new(SftpStore::new(SftpPlace { user, host, port, through, path, identity, host_keys })?))
         }
         Place::S3 { endpoint, region, bucket, prefix, key, secret } => {
-            Ok(Arc::new(S3Store::new(S3Place { endpoint, region, bucket, prefix }, key, secret)?))
+            Ok(Arc::new(S3Store::new(S3Place { endpoint, region, bucket, prefix, way }, key, secret)?))
         }
     }
 }

@@ -71,6 +71,7 @@ impl VaultError {
             StoreFault::ReadOnly => StoreFault::ReadOnly,
             StoreFault::Forbidden(text) => StoreFault::Forbidden(text.clone()),
             StoreFault::Stranger(text) => StoreFault::Stranger(text.clone()),
+            StoreFault::Certificate(text) => StoreFault::Certificate(text.clone()),
             StoreFault::Unreachable(text) => StoreFault::Unreachable(text.clone()),
             StoreFault::Other(_) => return self,
         };
@@ -85,6 +86,7 @@ impl VaultError {
                 StoreFault::ReadOnly => "vault.read-only",
                 StoreFault::Forbidden(_) => "vault.forbidden",
                 StoreFault::Stranger(_) => "vault.host-key",
+                StoreFault::Certificate(_) => "vault.certificate",
                 StoreFault::Unreachable(_) => "vault.unreachable",
                 StoreFault::Other(_) => "vault.store",
             },
@@ -109,6 +111,9 @@ impl VaultError {
             Self::Store(error) if error.is_absent() => Some("`socle agent backup check` names all that is damaged"),
             Self::Store(StoreError { fault: StoreFault::Stranger(_), .. }) => {
                 Some("ask whoever runs it whether its key was changed; only then change `host_keys`")
+            }
+            Self::Store(StoreError { fault: StoreFault::Certificate(_), .. }) => {
+                Some("if an authority of your own signed it, name its certificate: `roots = \"/etc/socle/…\"`")
             }
             Self::Store(StoreError { fault: StoreFault::ReadOnly, .. }) => {
                 Some("if the storage only takes, who may delete brings it along: `--credentials FILE`")
@@ -149,7 +154,8 @@ pub(super) struct Failure {
 }
 
 /// The codes a child may answer; see [`super::Vault`].
-const CODES: [&str; 18] = [
+const CODES: [&str; 19] = [
+    "vault.certificate",
     "vault.forbidden",
     "vault.host-key",
     "vault.unreachable",
@@ -223,6 +229,7 @@ mod tests {
             fault(StoreFault::ReadOnly),
             fault(StoreFault::Forbidden("x".into())),
             fault(StoreFault::Stranger("x".into())),
+            fault(StoreFault::Certificate("x".into())),
             fault(StoreFault::Unreachable("x".into())),
             fault(StoreFault::Other("x".into())),
             VaultError::Library { act: "save", text: "x".into() },

@@ -21,6 +21,16 @@ pub struct Access {
     pub pace: Pace,
     /// Nothing is taken out of it by us, whatever the credentials would allow.
     pub append_only: bool,
+    pub way: Way,
+}
+
+/// How the server of a repository is reached and known, besides its address.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Way {
+    /// A local socket that leads there, for whoever has no network.
+    pub through: Option<PathBuf>,
+    /// PEM of the roots that its certificate is checked against, instead of the system's.
+    pub roots: Option<String>,
 }
 
 /// Where a repository is. Its credentials are opened already.
@@ -193,7 +203,8 @@ pub struct KeyInfo {
 ///
 /// Codes of errors: `vault.unreachable` (retryable), `vault.in-use` (by restic; retryable), `vault.wrong-key`,
 /// `vault.no-repository`, `vault.damaged`, `vault.read-only` (or it only takes), `vault.forbidden` (it refuses our
-/// credentials), `vault.host-key` (a server is not the one that was named), `vault.full`, `vault.store`; `vault.source` (what was to be saved could not be read),
+/// credentials), `vault.host-key` (a server is not the one that was named), `vault.certificate` (nor this one),
+/// `vault.full`, `vault.store`; `vault.source` (what was to be saved could not be read),
 /// `vault.target` and `vault.target-full` (of a restore), `vault.no-snapshot` (or no such path in it),
 /// `vault.key-in-use`, `vault.given-up` (by whoever asked), `vault.library`, `vault.child`.
 #[async_trait]

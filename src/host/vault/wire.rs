@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::Failure;
-use super::{Access, Depth, Entry, Location, Pace, Renamed, Source};
+use super::{Access, Depth, Entry, Location, Pace, Renamed, Source, Way};
 
 /// The first line to the child. Holds secrets: it has no `Debug`.
 #[derive(Serialize, Deserialize)]
@@ -16,6 +16,7 @@ pub(super) struct Request {
     pub password: String,
     pub pace: Pace,
     pub append_only: bool,
+    pub way: Way,
     pub act: Act,
 }
 
@@ -126,6 +127,7 @@ impl Request {
             password: access.password.expose().to_owned(),
             pace: access.pace,
             append_only: access.append_only,
+            way: access.way.clone(),
             act,
         }
     }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use super::parse::Wrong;
@@ -65,6 +66,30 @@ impl RepositoryLocation {
 }
 
 impl RepositoryPlace {
+    /// `HOST:PORT` of the server it is on, without brackets; none: it is on this one.
+    pub fn server(&self) -> Option<String> {
+        let of = |address: &str| {
+            let url = Url::parse(address).ok()?;
+            let host = url.host_str()?.trim_matches(['[', ']']);
+            Some(format!("{host}:{}", url.port_or_known_default()?))
+        };
+        match self {
+            RepositoryPlace::Directory => None,
+            RepositoryPlace::Rest { url, .. } => of(url),
+            RepositoryPlace::Sftp { host, port, .. } => Some(format!("{host}:{port}")),
+            RepositoryPlace::S3 { endpoint, .. } => of(endpoint),
+        }
+    }
+
+    /// Its server shows a certificate.
+    pub fn is_protected(&self) -> bool {
+        match self {
+            RepositoryPlace::Directory | RepositoryPlace::Sftp { .. } => false,
+            RepositoryPlace::Rest { url, .. } => url.starts_with("https:"),
+            RepositoryPlace::S3 { endpoint, .. } => endpoint.starts_with("https:"),
+        }
+    }
+
     /// The secrets that it cannot be used without, by name.
     pub fn secrets(&self) -> &'static [&'static str] {
         match self {
@@ -219,6 +244,19 @@ mod tests {
         };
         assert_eq!(place("s3:https://s3.example.org/backup"), s3(""));
         assert_eq!(place("s3:https://s3.example.org/backup/a/ks1"), s3("a/ks1"));
+    }
+
+    #[test]
+    fn the_server_of_a_place_is_a_host_and_a_port() {
+        let server = |text: &str| place(text).server();
+        assert_eq!(server("/mnt/backup"), None);
+        assert_eq!(server("rest:https://ks1@b.example.org/ks1/").as_deref(), Some("b.example.org:443"));
+        assert_eq!(server("rest:http://[::1]:8000/").as_deref(), Some("::1:8000"));
+        assert_eq!(server("sftp://ks1@b.example.org/socle").as_deref(), Some("b.example.org:22"));
+        assert_eq!(server("sftp://ks1@[2001:db8::1]:2222/socle").as_deref(), Some("2001:db8::1:2222"));
+        assert_eq!(server("s3:https://s3.example.org:3900/bucket").as_deref(), Some("s3.example.org:3900"));
+        assert!(place("s3:https://s3.example.org/bucket").is_protected());
+        assert!(!place("rest:http://127.0.0.1:8000/").is_protected() && !place("sftp://a@b/c").is_protected());
     }
 
     #[test]

@@ -16,6 +16,7 @@
 
 mod certificates;
 mod check;
+mod keep;
 mod location;
 mod parse;
 mod schema;
@@ -28,6 +29,7 @@ pub use certificates::{
     AcmeAuthority, AcmeWish, BUILT_IN, Binding, Certificate, CertificateSource, Certificates, ChallengeKind,
     DnsProvider, SecretSource, SourceKind,
 };
+pub use keep::Keep;
 pub use location::{HostKey, HostKeyError, LocationError, RepositoryLocation, RepositoryPlace};
 pub use parse::{Found, Judged, MAX_BYTES, Wrong, name, parse, place_of, position_of, read_as, values};
 pub use schema::{schema, without_null};
@@ -214,6 +216,9 @@ pub struct Repository {
     /// Of S3-compatible storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// PEM file of the roots that the certificate of its server is checked against, instead of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roots: Option<String>,
     /// By name: [`RepositoryPlace::secrets`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<Name, SecretSource>,
@@ -240,6 +245,7 @@ impl Repository {
             location,
             host_keys: Vec::new(),
             region: None,
+            roots: None,
             secrets: BTreeMap::new(),
             append_only: false,
             limit_upload_kib: None,
@@ -254,27 +260,6 @@ impl Repository {
 /// A daily backup, with room for its random delay and for how long it takes.
 const fn a_day_and_some() -> u32 {
     30
-}
-
-/// How many snapshots of each instance stay: the newest, and the newest of each of so many hours, days … (UTC).
-/// A snapshot stays if one of the rules keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Keep {
-    /// The newest so many, whenever they were made. At least 1.
-    pub last: u32,
-    pub hourly: u32,
-    pub daily: u32,
-    /// By ISO 8601 week.
-    pub weekly: u32,
-    pub monthly: u32,
-    pub yearly: u32,
-}
-
-impl Default for Keep {
-    fn default() -> Self {
-        Self { last: 3, hourly: 0, daily: 7, weekly: 5, monthly: 12, yearly: 0 }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::certificates::{ChallengeKind, SourceKind};
-use super::{DriftPolicy, Engine, InstanceState, Keep};
+use super::{DriftPolicy, Engine, InstanceState, keep};
 use crate::model::certificate::KeyType;
 use crate::model::unit::{Limits, Sandbox};
 
@@ -230,6 +230,10 @@ pub(super) struct Repository {
     pub host_keys: Vec<String>,
     /// For `s3:`: the region of the bucket, `us-east-1` if not given.
     pub region: Option<String>,
+    /// For `rest:https:` and `s3:https:`: PEM file of the roots that the certificate of the server is checked against,
+    /// instead of the system's.
+    #[schemars(regex(pattern = "^/"))]
+    pub roots: Option<String>,
     /// Sealed to this server (`socle fleet seal SERVER backup-NAME SECRET`): for `rest:` with a user `password`, for
     /// `s3:` `access-key-id` and `secret-access-key`.
     pub secrets: BTreeMap<String, String>,
@@ -248,7 +252,7 @@ pub(super) struct Repository {
     /// The age of the last good backup, in hours, from which it is told as a problem.
     #[schemars(range(min = 1, max = 87_600))]
     pub max_age_hours: u32,
-    pub keep: Keep,
+    pub keep: keep::Written,
 }
 
 impl Default for Repository {
@@ -257,6 +261,7 @@ impl Default for Repository {
             location: None,
             host_keys: Vec::new(),
             region: None,
+            roots: None,
             secrets: BTreeMap::new(),
             secret_files: BTreeMap::new(),
             append_only: false,
@@ -264,7 +269,7 @@ impl Default for Repository {
             limit_download_kib: None,
             on_calendar: "daily".to_owned(),
             max_age_hours: super::a_day_and_some(),
-            keep: Keep::default(),
+            keep: keep::Written::default(),
         }
     }
 }

@@ -64,7 +64,7 @@ fn samples() -> Vec<(&'static str, String)> {
     let low = ServiceUnit { sandbox: Sandbox { low_ports: true, ..Sandbox::default() }, ..service() };
     let node = ServiceUnit { sandbox: Sandbox { write_execute: true, ..Sandbox::default() }, ..service() };
     let timer = TimerUnit { description: "Nightly".into(), on_calendar: "*-*-* 03:00:00".into(), jitter_s: 600 };
-    let socket = SocketUnit { description: "Door".into(), listen: "127.0.0.1:8080".into() };
+    let socket = SocketUnit { description: "Door".into(), listen: "127.0.0.1:8080".into(), private: false };
     vec![
         ("socle-php.service", php.render("socle-php.service")),
         ("socle-cal.service", python.render("socle-cal.service")),
@@ -235,8 +235,8 @@ proptest! {
     fn timers_and_sockets_too(text in hostile(), other in hostile()) {
         let timer = TimerUnit { description: text.clone(), on_calendar: other.clone(), jitter_s: 1 }.render();
         prop_assert_eq!(parse(&timer).len(), 5, "{}", timer);
-        let socket = SocketUnit { description: text, listen: other }.render();
-        prop_assert_eq!(parse(&socket).len(), 3, "{}", socket);
+        let socket = SocketUnit { description: text, listen: other, private: true }.render();
+        prop_assert_eq!(parse(&socket).len(), 4, "{}", socket);
     }
 }
 

@@ -6,7 +6,7 @@ use super::units::{SLICE, own};
 use super::{CompileProblem, Context, Facts, Https, NAME_MAX, compile, content, id};
 use crate::model::backup::SCRATCH;
 use crate::model::document::{Document, ExistingState, Instance, InstanceState, OwnService, Service};
-use crate::model::unit::{Readiness, ServiceUnit, SocketUnit, TimerUnit};
+use crate::model::unit::{Limits, Readiness, Sandbox, ServiceUnit, SocketUnit, TimerUnit};
 use crate::model::{Kind, Name, ResourceId, Secret};
 use crate::recipe::compile::layout::{server_package, server_unit};
 use crate::recipe::{Catalog, Recipe, SecretSpec};
@@ -214,16 +214,19 @@ impl Join {
             self.add(place, owned(id(Kind::Service, unit_name("timer")), desired, [service.clone()].into()));
         }
         if let Some(listen) = &wanted.listen {
-            let socket = SocketUnit { description: wanted.description.clone(), listen: listen.clone() };
+            let socket = SocketUnit { description: wanted.description.clone(), listen: listen.clone(), private: false };
             let desired = own(socket.render(), running, Some(running), None);
             self.add(place, owned(id(Kind::Service, unit_name("socket")), desired, [service].into()));
         }
     }
 
-    /// The services that the timers start come with the program: `socle-backup@.service` without a network,
-    /// `socle-backup-remote@.service` with one, `socle-drill@.service`.
+    /// The services that the timers start come with the program: `socle-backup@.service`,
+    /// `socle-backup-remote@.service`, which reaches its repository by the way made here, `socle-drill@.service`.
     fn repositories(&mut self, document: &Document) {
         for (name, repository) in &document.repositories {
+            if let Some(server) = repository.location.place().server() {
+                self.way_to(name, server);
+            }
             let timer = TimerUnit {
                 description: format!("socle: backup to {name}"),
                 on_calendar: repository.on_calendar.clone(),
@@ -244,6 +247,40 @@ impl Join {
             let drill = id(Kind::Service, format!("socle-drill@{name}.timer"));
             self.simple(&place("repositories", name), drill, desired, BTreeSet::new());
         }
+    }
+
+    /// A socket of root's that leads to the server of a repository and nowhere else: who reads every file of this
+    /// server for a backup has no network.
+    fn way_to(&mut self, name: &Name, server: String) {
+        let description = format!("socle: the way to the repository {name}");
+        let idle = "--exit-idle-time=30s".to_owned();
+        let unit = ServiceUnit {
+            description: description.clone(),
+            after: Vec::new(),
+            readiness: Readiness::Notify,
+            exec: vec!["/usr/lib/systemd/systemd-socket-proxyd".to_owned(), idle, server],
+            reload: None,
+            user: None,
+            environment: BTreeMap::new(),
+            working_directory: None,
+            runtime_directory: None,
+            sandbox: Sandbox::default(),
+            limits: Limits::default(),
+            slice: SLICE.to_owned(),
+            timeout_s: 90,
+            wanted_by: Vec::new(),
+            stdin: None,
+            stdout: None,
+            inputs: None,
+        };
+        let unit_name = |suffix| format!("socle-reach@{name}.{suffix}");
+        let service = id(Kind::Service, unit_name("service"));
+        let desired = own(unit.render(&unit_name("service")), false, None, None);
+        self.simple(&place("repositories", name), service.clone(), desired, BTreeSet::new());
+        let socket = SocketUnit { description, listen: format!("/run/socle/reach/{name}"), private: true };
+        let desired = own(socket.render(), true, Some(true), None);
+        let socket = id(Kind::Service, unit_name("socket"));
+        self.simple(&place("repositories", name), socket, desired, [service].into());
     }
 
     fn instance(

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use crate::host::Quiet;
-use crate::host::vault::{Access, Depth, Entry, Location, Moment, Order, Pace, Saved, Source, Vault};
+use crate::host::vault::{Access, Depth, Entry, Location, Moment, Order, Pace, Saved, Source, Vault, Way};
 use crate::host::{PortError, PortResult};
 use crate::model::Secret;
 
@@ -12,7 +12,7 @@ use super::put;
 
 fn access(location: &Location, key: &str) -> Access {
     let (location, password) = (location.clone(), Secret::new(key));
-    Access { location, password, pace: Pace::default(), append_only: false }
+    Access { location, password, pace: Pace::default(), append_only: false, way: Way::default() }
 }
 
 fn order(entries: Vec<Entry>) -> Order {

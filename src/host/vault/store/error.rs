@@ -27,6 +27,8 @@ pub enum StoreFault {
     Forbidden(String),
     #[error("the server shows a key that is none of its `host_keys`: {0}")]
     Stranger(String),
+    #[error("the certificate of the server is not trusted: {0}")]
+    Certificate(String),
     #[error("the storage does not answer: {0}")]
     Unreachable(String),
     #[error("{0}")]

@@ -1,13 +1,17 @@
 //! One request and all of its answer, for stores that are reached over HTTP.
 
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::runtime::Runtime;
 
 use super::{StoreError, StoreFault};
+use crate::host::vault::Way;
 
 const CONNECT: Duration = Duration::from_secs(20);
 
@@ -22,6 +26,7 @@ const LATER: Duration = Duration::from_secs(60);
 
 pub(super) struct Http {
     client: Client,
+    through: Option<PathBuf>,
     /// Requests come from threads of the library, which wait.
     runtime: Runtime,
 }
@@ -34,8 +39,9 @@ pub(super) struct Answer {
 }
 
 impl Http {
-    pub fn new() -> Result<Self, String> {
-        let client = Client::builder()
+    pub fn new(way: Way) -> Result<Self, String> {
+        let Way { through, roots } = way;
+        let mut builder = Client::builder()
             .user_agent(concat!("socle/", env!("CARGO_PKG_VERSION")))
             // Bytes as they are: another crate has this library ask for packed ones.
             .no_gzip()
@@ -43,10 +49,21 @@ impl Http {
             // Credentials are for this server only.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
-            .read_timeout(IDLE)
-            .build()
-            .map_err(|error| error.to_string())?;
-        Ok(Self { client, runtime: runtime()? })
+            .read_timeout(IDLE);
+        if let Some(socket) = &through {
+            // What is protected still is, up to the server itself.
+            builder = builder.unix_socket(socket.as_path());
+        }
+        if let Some(pem) = &roots {
+            let roots = Certificate::from_pem_bundle(pem.as_bytes());
+            let roots = roots.map_err(|error| format!("its `roots` cannot be read: {error}"))?;
+            if roots.is_empty() {
+                return Err("there is no certificate in its `roots`".to_owned());
+            }
+            builder = builder.tls_certs_only(roots);
+        }
+        let client = builder.build().map_err(|error| error.to_string())?;
+        Ok(Self { client, through, runtime: runtime()? })
     }
 
     pub fn request(&self, method: Method, url: Url) -> RequestBuilder {
@@ -69,7 +86,10 @@ impl Http {
                         (StoreFault::Unreachable(answer.status.to_string()), retry_after(&headers))
                     }
                     Ok((answer, _)) => return Ok(answer),
-                    Err(error) => (StoreFault::Unreachable(said(error)), None),
+                    Err(error) => match distrust(&error) {
+                        Some(why) => return Err(StoreError::new(act, file, StoreFault::Certificate(why))),
+                        None => (StoreFault::Unreachable(self.said(error)), None),
+                    },
                 };
                 match waits.next() {
                     Some(wait) if later.is_none_or(|later| later <= LATER) => {
@@ -80,6 +100,33 @@ impl Http {
             }
         })
     }
+
+    /// With its causes, without the address, which may hold a password or a signature.
+    fn said(&self, error: reqwest::Error) -> String {
+        let error = error.without_url();
+        let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+        let said = std::iter::once(error.to_string()).chain(causes.map(ToString::to_string));
+        let said = said.collect::<Vec<_>>().join(": ");
+        match &self.through {
+            Some(socket) => format!("{said} (by way of `{}`)", socket.display()),
+            None => said,
+        }
+    }
+}
+
+/// Why the server is not taken for the one it says it is.
+fn distrust(error: &reqwest::Error) -> Option<String> {
+    let first: &(dyn Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(first), |cause| (*cause).source());
+    match causes.find_map(of_tls)? {
+        error @ rustls::Error::InvalidCertificate(_) => Some(error.to_string()),
+        _ => None,
+    }
+}
+
+/// An `io::Error` is no source of what is in it.
+fn of_tls<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    cause.downcast_ref().or_else(|| of_tls(cause.downcast_ref::<io::Error>()?.get_ref()?))
 }
 
 /// For a store whose methods wait.
@@ -105,13 +152,6 @@ async fn whole(response: Response) -> Result<(Answer, HeaderMap), reqwest::Error
     let (status, headers) = (response.status(), response.headers().clone());
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     Ok((Answer { status, length, body: response.bytes().await? }, headers))
-}
-
-/// With its causes, without the address, which may hold a password or a signature.
-fn said(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let causes = std::iter::successors(std::error::Error::source(&error), |cause| (*cause).source());
-    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
 }
 
 pub(super) fn refused(act: &'static str, file: impl Into<String>, status: StatusCode) -> StoreError {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::http::{Answer, Http, exactly, part, range, refused};
 use super::{Id, Kind, Store, StoreError, StoreFault};
+use crate::host::vault::Way;
 
 pub struct RestStore {
     base: Url,
@@ -25,13 +26,13 @@ struct Listed {
 }
 
 impl RestStore {
-    pub fn new(url: &str, user: Option<(String, String)>) -> Result<Self, StoreError> {
+    pub fn new(url: &str, user: Option<(String, String)>, way: Way) -> Result<Self, StoreError> {
         let cannot = |error: String| StoreError::new("use", url, StoreFault::Other(error));
         let mut base = Url::parse(url).map_err(|error| cannot(error.to_string()))?;
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        Ok(Self { base, user, http: Http::new().map_err(cannot)? })
+        Ok(Self { base, user, http: Http::new(way).map_err(cannot)? })
     }
 
     /// Packs have no directories of two digits here.

@@ -15,6 +15,7 @@ use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 
 use super::http::{Answer, Http, exactly, part, range, refused};
 use super::{Id, Kind, Store, StoreError, StoreFault};
+use crate::host::vault::Way;
 
 /// How long a request may be under way; a pack over a slow line is.
 const SIGNED_FOR: Duration = Duration::from_hours(1);
@@ -36,11 +37,12 @@ pub struct S3Place {
     pub region: String,
     pub bucket: String,
     pub prefix: String,
+    pub way: Way,
 }
 
 impl S3Store {
     pub fn new(place: S3Place, key: String, secret: String) -> Result<Self, StoreError> {
-        let S3Place { endpoint, region, bucket, prefix } = place;
+        let S3Place { endpoint, region, bucket, prefix, way } = place;
         let cannot = |error: String| StoreError::new("use", format!("{endpoint}/{bucket}"), StoreFault::Other(error));
         let url: Url = endpoint.parse().map_err(|error| cannot(format!("{error}")))?;
         let opened = Bucket::new(url, UrlStyle::Path, bucket.clone(), region);
@@ -49,7 +51,7 @@ impl S3Store {
             bucket: opened.map_err(|error| cannot(error.to_string()))?,
             prefix,
             credentials: Credentials::new(key, secret),
-            http: Http::new().map_err(cannot)?,
+            http: Http::new(way).map_err(cannot)?,
         })
     }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::super::parse::Wrong;
-use super::super::{HostKey, Repository, RepositoryLocation, RepositoryPlace, SecretSource, location, value, written};
+use super::super::{
+    HostKey, Repository, RepositoryLocation, RepositoryPlace, SecretSource, keep, location, value, written,
+};
 use super::Checker;
 use crate::model::Name;
 
@@ -35,12 +37,14 @@ impl Checker<'_> {
         let place = self.read(&at("location"), written.location.as_deref(), value::repository);
         let on_calendar = self.read(&at("on_calendar"), Some(&written.on_calendar), value::calendar);
         let region = self.read(&at("region"), written.region.as_deref(), value::region);
+        let roots = self.read(&at("roots"), written.roots.as_deref(), value::secret_file);
         let host_keys = self.list(&at("host_keys"), &written.host_keys, location::host_key);
         let secrets = self.repository_secrets(key, written);
         if written.keep.last == 0 {
             let wrong = Wrong::new("`last = 0` would keep no snapshot for certain");
             self.at(&["repositories", key, "keep", "last"], wrong.hint("1 at least"));
         }
+        let tags = self.list(&["repositories", key, "keep", "tags"], &written.keep.tags, keep::tag);
         let location = place?;
         self.only_for_its_place(key, location.place(), written);
         Some((
@@ -49,13 +53,14 @@ impl Checker<'_> {
                 location,
                 host_keys: host_keys.into_iter().collect::<Vec<HostKey>>(),
                 region,
+                roots,
                 secrets,
                 append_only: written.append_only,
                 limit_upload_kib: written.limit_upload_kib,
                 limit_download_kib: written.limit_download_kib,
                 on_calendar: on_calendar?,
                 max_age_hours: written.max_age_hours,
-                keep: written.keep,
+                keep: written.keep.valid(tags),
             },
         ))
     }
@@ -98,6 +103,10 @@ impl Checker<'_> {
         if !matches!(place, RepositoryPlace::S3 { .. }) && written.region.is_some() {
             let wrong = Wrong::new("`region` is for repositories at `s3:…`");
             self.at_key(&at("region"), wrong.hint("take it out, or change `location`"));
+        }
+        if !place.is_protected() && written.roots.is_some() {
+            let wrong = Wrong::new("`roots` is for repositories at `rest:https://…` and `s3:https://…`");
+            self.at_key(&at("roots"), wrong.hint("take it out, or change `location`"));
         }
         if *place == RepositoryPlace::Directory && written.append_only {
             let wrong = Wrong::new("nothing keeps this server from deleting in a directory of its own");

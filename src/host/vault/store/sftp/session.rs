@@ -1,5 +1,6 @@
 //! One connection to an SSH server that shows a key we know, and the SFTP session in it.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicK
 use russh_sftp::client::RawSftpSession;
 use russh_sftp::client::error::Error as SftpError;
 use russh_sftp::protocol::{Packet, StatusCode};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::super::StoreFault;
 
@@ -31,6 +33,8 @@ pub struct SftpPlace {
     pub user: String,
     pub host: String,
     pub port: u16,
+    /// A local socket that leads there, for whoever has no network.
+    pub through: Option<PathBuf>,
     /// Absolute, or below the user's home directory.
     pub path: String,
     /// OpenSSH's form of a private key, without a passphrase.
@@ -101,9 +105,7 @@ impl Session {
         let shown = Arc::new(Mutex::new(None));
         let pinned = Pinned { known: known.clone(), stranger: shown.clone() };
 
-        let address = (place.host.as_str(), place.port);
-        let socket = TcpStream::connect(address).await.map_err(|error| Trouble::Broken(error.to_string()))?;
-        let _ = socket.set_nodelay(true);
+        let socket = dial(place).await.map_err(|error| Trouble::Broken(error.to_string()))?;
         let connected = client::connect_stream(Arc::new(config(&known)), socket, pinned).await;
         let stranger = || shown.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut ssh = match (connected, stranger()) {
@@ -147,6 +149,19 @@ impl Session {
             _ => Err(SftpError::UnexpectedPacket.into()),
         }
     }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+async fn dial(place: &SftpPlace) -> std::io::Result<Box<dyn Stream>> {
+    if let Some(socket) = &place.through {
+        return Ok(Box::new(UnixStream::connect(socket).await?));
+    }
+    let socket = TcpStream::connect((place.host.as_str(), place.port)).await?;
+    let _ = socket.set_nodelay(true);
+    Ok(Box::new(socket))
 }
 
 fn config(known: &[PublicKey]) -> Config {
