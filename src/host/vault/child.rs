@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, IoSliceMut, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -102,7 +103,8 @@ fn converse() -> io::Result<ExitCode> {
     lines.read_until(b'\n', &mut line)?;
     let tell = Arc::new(Tell { socket: Mutex::new(socket), told: Mutex::default() });
     let words = Arc::new(Words::default());
-    listen(lines, words.clone());
+    let answered = Arc::new(AtomicBool::new(false));
+    listen(lines, words.clone(), answered.clone());
     let answer = serde_json::from_slice(&line)
         .map_err(|error| VaultError::Request(error.into()))
         .and_then(|request| act(request, descriptors, words, &tell));
@@ -110,13 +112,14 @@ fn converse() -> io::Result<ExitCode> {
         Ok(value) => (Line::Answer(value), ExitCode::SUCCESS),
         Err(error) => (Line::Failed(Failure::of(&error)), ExitCode::FAILURE),
     };
+    answered.store(true, Ordering::Release);
     tell.line(&last)?;
     Ok(code)
 }
 
 /// Hears the parent until its end, which is ours: a backup nobody waits for holds memory and bandwidth for
 /// nothing. What is half written is swept later.
-fn listen(mut lines: BufReader<UnixStream>, words: Arc<Words>) {
+fn listen(mut lines: BufReader<UnixStream>, words: Arc<Words>, answered: Arc<AtomicBool>) {
     std::thread::spawn(move || {
         let mut line = String::new();
         while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
@@ -126,7 +129,10 @@ fn listen(mut lines: BufReader<UnixStream>, words: Arc<Words>) {
             }
             line.clear();
         }
-        std::process::exit(1);
+        // Who has its answer goes, and we end by ourselves.
+        if !answered.load(Ordering::Acquire) {
+            std::process::exit(1);
+        }
     });
 }
 
