@@ -4,6 +4,7 @@
 
 mod applications;
 mod apt;
+mod attacker;
 mod authority;
 mod backups;
 mod backups_of_writers;
@@ -12,6 +13,7 @@ mod certificates;
 mod daemon;
 mod faults;
 mod fleet;
+mod hostile;
 #[cfg(feature = "testing")]
 mod inside;
 mod interrupted_orders;
@@ -23,5 +25,6 @@ mod repository;
 mod systemd;
 mod upgrades;
 mod upgrades_files;
+mod user_data;
 mod web;
 mod wordpress;
