@@ -1,5 +1,5 @@
 //! Somebody became root on one server, and speaks to the controller and to another server's agent as no program of ours
-//! does; then disks are full. Nothing goes back, the sites answer, and `fleet status` says what is wrong.
+//! does; then disks are full, and clocks wrong. Nothing goes back, the sites answer, and `fleet status` says what is wrong.
 
 use std::time::Duration;
 
@@ -118,6 +118,8 @@ fn attacked_or_with_full_disks_a_fleet_goes_on_and_says_so() {
     under_another_name(&scene);
     with_a_stolen_token(&scene);
     with_full_disks(&scene);
+    with_a_wrong_clock(&scene);
+    after_more_than_a_week(&scene);
 }
 
 /// With a valid certificate of ks2: the controller gives it nothing of ks1.
@@ -243,4 +245,64 @@ fn with_full_disks(scene: &Scene) {
     empty(&fleet.controller);
     wait_for("there is room again", Duration::from_secs(60), || (scene.push("sixth").code == 0).then_some(()));
     scene.is_at("sixth");
+}
+
+/// The machine's services see another time from their next start on. (A machine of the lab has the host's clock.)
+fn set_clock(machine: &Machine, units: &[&str], by: &str) {
+    let library = "/usr/lib/libfaketime.so.1";
+    let fake = glob_one("/usr/lib", "faketime/libfaketime.so.1");
+    machine.lab("push", &[&fake, library]);
+    for unit in units {
+        let environment =
+            format!("LD_PRELOAD={library} FAKETIME={by} FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1");
+        let text = format!("[Service]\nEnvironment={environment}\n");
+        machine.write(&format!("/etc/systemd/system/{unit}.service.d/clock.conf"), &text);
+    }
+    machine.run(&["systemctl", "daemon-reload"]).expect(0);
+    machine.run(&[&["systemctl", "restart"], units].concat()).expect(0);
+}
+
+/// The library is in a directory that is named by the architecture.
+fn glob_one(directory: &str, rest: &str) -> String {
+    let below = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path().join(rest));
+    below.filter(|path| path.exists()).map(|path| path.to_str().unwrap().to_owned()).next().expect("tests/lab/deps.sh")
+}
+
+const AGENT: [&str; 2] = ["socle-agent", "socle-link"];
+
+/// A day before and a day after everybody else's.
+fn with_a_wrong_clock(scene: &Scene) {
+    for (round, by) in [("seventh", "+1d"), ("eighth", "-1d")] {
+        set_clock(&scene.ks1, &AGENT, by);
+        // Said by the link that runs now, not by the controller of the one before.
+        let said = || scene.ks1.run(&["systemctl", "show", "-p", "StatusText", "socle-link"]).stdout;
+        wait_for("it is connected", SOON, || said().contains("connected as").then_some(()));
+        let pushed = scene.push(round);
+        assert_eq!(pushed.code, 0, "{by}: {}{}", pushed.stdout, pushed.stderr);
+        let at: jiff::Timestamp = accepted(&scene.ks1)["at"].as_str().unwrap().parse().unwrap();
+        let off = at.duration_since(jiff::Timestamp::now()).as_hours();
+        assert!((23..=25).contains(&off.abs()), "its clock is not wrong: {at}");
+        scene.is_at(round);
+        scene.answers();
+    }
+}
+
+/// All were off for eight days: every server's certificate has expired, and each comes back by its own key.
+fn after_more_than_a_week(scene: &Scene) {
+    let Scene { fleet, ks1, ks2 } = scene;
+    for machine in [ks1, ks2] {
+        link(machine, "stop");
+    }
+    set_clock(&fleet.controller, &["socle-controller"], "+8d");
+    for machine in [ks1, ks2] {
+        set_clock(machine, &AGENT, "+8d");
+    }
+    for (machine, name) in [(ks1, "ks1"), (ks2, "ks2")] {
+        wait_for(name, LONG, || (fleet.server_status(name)["connected"] == true).then_some(()));
+        let said = machine.run(&["ls", "/var/lib/private/socle-link/recoveries.json"]);
+        assert_eq!(said.code, 0, "{name} had no need to recover: {}", said.stderr);
+    }
+    assert_eq!(scene.push("ninth").code, 0);
+    scene.is_at("ninth");
+    scene.answers();
 }
