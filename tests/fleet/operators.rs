@@ -128,7 +128,8 @@ async fn a_document_that_is_refused_unread_is_told_to_who_pushed_it() {
         let status: Vec<FleetStatus> = lines(&app, "GET", "/v1/fleet/status", Value::Null).await;
         status[0].alarms.iter().map(|alarm| alarm.text.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(alarms().await, [format!("document {} was refused: unread", payload.mark)]);
+    let told = [format!("document {} was refused: unread", payload.mark)];
+    until("the alarm is raised", || async { (alarms().await == told).then_some(()) }).await;
     // It was mended, and took the document: on this connection, on the next, or between the two.
     client.accept(&payload).await;
     until("the alarm is cleared", || async { alarms().await.is_empty().then_some(()) }).await;
