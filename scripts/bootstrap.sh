@@ -36,8 +36,9 @@ main() {
   trust_repository
   install_agent
   # Tells by itself that a server is enrolled already, and ends well then. On any failure the token stays where it was, for the next try.
+  # In the copies that cloud-init keeps of user data, it makes the token unreadable.
   socle agent join --token-file "$token_file"
-  [ "$token_file" = - ] || forget_token
+  [ "$token_file" = - ] || rm -f "$token_file"
 }
 
 fail() {
@@ -84,20 +85,6 @@ apt() {
   find /var/lib/apt/lists -maxdepth 1 -type f -name '*_Packages*' -empty -delete
   # Standard input is where the token waits.
   apt-get -q update </dev/null >&2 && apt-get "$@" </dev/null >&2
-}
-
-# Of user data, cloud-init keeps copies. The token's own file goes last: what a cut leaves, the next run finds by it.
-forget_token() {
-  [ -f "$token_file" ] || return 0
-  token=$(tr -d '[:space:]' <"$token_file")
-  for place in /var/lib/cloud /run/cloud-init /var/log/cloud-init.log /var/log/cloud-init-output.log; do
-    # An empty pattern would be in every file.
-    if [ ${#token} -ge 16 ] && [ -e "$place" ]; then printf '%s\n' "$token" | grep -rlFf - "$place" || true; fi
-  done | while read -r copy; do
-    rm -f "$copy"
-    echo "bootstrap: removed $copy, which had the token" >&2
-  done
-  rm -f "$token_file"
 }
 
 main "$@"

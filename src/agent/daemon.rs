@@ -240,6 +240,9 @@ async fn serve(agent: &Agent, job: Job) {
 async fn deliver(agent: &Agent, link: &Link, handed: Handed) {
     let news = match agent.deliver(&handed.envelope) {
         Delivered::Accepted { position, news } => {
+            if news {
+                tracing::info!("document {} of the controller is accepted, and brought about now", position.mark);
+            }
             link.tell(FromAgent::Accepted { position });
             news
         }

@@ -23,5 +23,6 @@ pub mod relay;
 pub mod secrets;
 pub mod status;
 mod target;
+pub mod user_data;
 
 pub use ledger::Ledger;

@@ -11,10 +11,9 @@ use super::cert::{self, CertCommand};
 use super::client::Controller;
 use super::progress::Terminal;
 use super::restore::{self, RecoverArgs, RestoreArgs};
-use super::{Exit, Places, print};
+use super::{Exit, Places, join, print};
 use crate::agent::certificates::tending::{self, Ask};
 use crate::agent::door::{self, Reply, Request};
-use crate::agent::enrolment::{self, Joined};
 use crate::agent::reconcile::{Agent, AgentError};
 use crate::agent::{Ledger, daemon, real};
 use crate::controller::api::types::{ServerDocument, ServerPlan};
@@ -22,7 +21,6 @@ use crate::engine::Events;
 use crate::model::Name;
 use crate::model::certificate::Source;
 use crate::model::report::{ErrorReport, Report};
-use crate::wire::JoinToken;
 use crate::wire::message::Planned;
 
 #[derive(Debug, Subcommand)]
@@ -92,6 +90,9 @@ pub enum AgentCommand {
         #[arg(long, value_name = "FILE")]
         token_file: PathBuf,
     },
+    /// Make join tokens unreadable in what cloud-init keeps of its user data: what cloud-init runs at the end of a boot
+    #[command(hide = true)]
+    ForgetTokens,
     /// Look after this server: what the service runs
     Run,
 }
@@ -177,7 +178,8 @@ async fn go(command: AgentCommand, places: Places, json: bool) -> anyhow::Result
         AgentCommand::Restore(args) => restore::restore(&agent, args, &terminal, json).await,
         AgentCommand::Recover(args) => restore::recover(&agent, args, &terminal, json).await,
         AgentCommand::Logs { instance, lines, follow } => logs(&agent, &instance, lines, follow).await,
-        AgentCommand::Join { token_file } => join(&agent, &token_file, json).await,
+        AgentCommand::Join { token_file } => join::join(&agent, &token_file, json).await,
+        AgentCommand::ForgetTokens => join::forget_tokens(&agent.host.root, json),
         AgentCommand::Run => {
             let keeper = real::keeper(&agent);
             daemon::run(agent, keeper).await.map(|()| Exit::Converged).map_err(Into::into)
@@ -389,42 +391,6 @@ pub(super) fn read(file: &Path) -> Result<(String, String), Unreadable> {
         Ok(text) => Ok((shown, text)),
         Err(error) => Err(Unreadable(format!("`{shown}`"), error)),
     }
-}
-
-async fn join(agent: &Agent, token_file: &Path, json: bool) -> anyhow::Result<Exit> {
-    let (_, text) = read(token_file)?;
-    let token = match text.parse::<JoinToken>() {
-        Ok(token) => token,
-        Err(error) => {
-            print::error(
-                &error.to_string(),
-                Some("socle controller server add NAME, on the controller, prints a new one"),
-            );
-            return Ok(Exit::BadInput);
-        }
-    };
-    let joined = {
-        let _lock = agent.lock("socle agent join")?;
-        enrolment::join(&agent.state, &token, (agent.now)(), agent.random).await
-    };
-    let joined = match joined {
-        Ok(joined) => joined,
-        Err(enrolment::EnrolError::Refused(error)) => {
-            print::error_report(&error);
-            return Ok(Exit::BadInput);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    // Also when it was enrolled before: whoever repeats a join wants to see the server connected.
-    agent.connect_link().await.context("enrolled, but the link to the controller does not start")?;
-    if json {
-        print::json(&joined)?;
-    } else {
-        let (Joined::Enrolled { fleet, server } | Joined::Already { fleet, server }) = &joined;
-        let already = if matches!(joined, Joined::Already { .. }) { "already " } else { "" };
-        print::raw(format!("this server is {already}enrolled as `{server}` in the fleet `{fleet}`\n").as_bytes())?;
-    }
-    Ok(Exit::Converged)
 }
 
 async fn logs(agent: &Agent, instance: &Name, lines: u32, follow: bool) -> anyhow::Result<Exit> {

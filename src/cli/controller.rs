@@ -111,6 +111,9 @@ pub enum ServerCommand {
         /// How long the token can be used
         #[arg(long)]
         hours: Option<u32>,
+        /// Print user data for cloud-init instead of the line: to give to the provider with the order of the server
+        #[arg(long)]
+        user_data: bool,
     },
     /// List the servers
     List,
@@ -241,14 +244,8 @@ fn listed<T: serde::Serialize>(
 
 async fn server(controller: &Controller, command: ServerCommand, json: bool) -> anyhow::Result<Exit> {
     match command {
-        ServerCommand::Add { server, hours } => {
-            let new = NewServer { name: server, hours };
-            let made: Result<Invitation, _> = controller.ask("POST", "/v1/servers", Some(&new)).await;
-            if let (Ok(made), false) = (&made, json) {
-                let at = made.expires.strftime("%Y-%m-%d %H:%M UTC");
-                print::tell!("for `{}` alone, once, until {at}; in a root shell of that server:", made.server);
-            }
-            listed(made, |made: &Invitation| format!("{}\n", made.command), json)
+        ServerCommand::Add { server, hours, user_data } => {
+            add(controller, NewServer { name: server, hours }, user_data, json).await
         }
         ServerCommand::List => {
             let servers: Result<Vec<ServerView>, _> = controller.get("/v1/servers").await;
@@ -261,6 +258,33 @@ async fn server(controller: &Controller, command: ServerCommand, json: bool) -> 
             done(controller.ask("POST", &format!("/v1/servers/{server}/evict"), None::<&()>).await, json)
         }
     }
+}
+
+async fn add(controller: &Controller, new: NewServer, user_data: bool, json: bool) -> anyhow::Result<Exit> {
+    let made: Invitation = match controller.ask("POST", "/v1/servers", Some(&new)).await {
+        Ok(made) => made,
+        Err(error) => return error.tell(json),
+    };
+    if user_data && made.user_data.is_none() {
+        // A token that nobody sees is of no use.
+        if let Err(error) = delete(controller, "join-tokens", &made.id).await {
+            return error.tell(json);
+        }
+        let hint =
+            "bootstrap_url = \"https://…/bootstrap.sh\" in /etc/socle/controller.toml, and restart socle-controller";
+        print::error("user data needs a script to run, and this controller knows of none", Some(hint));
+        return Ok(Exit::BadInput);
+    }
+    if json {
+        return print::json(&made).map(|()| Exit::Converged);
+    }
+    let at = made.expires.strftime("%Y-%m-%d %H:%M UTC");
+    let (place, text) = match made.user_data.filter(|_| user_data) {
+        Some(text) => ("as user data of that server", text),
+        None => ("in a root shell of that server", format!("{}\n", made.command)),
+    };
+    print::tell!("for `{}` alone, once, until {at}; {place}:", made.server);
+    print::raw(text.as_bytes()).map(|()| Exit::Converged)
 }
 
 /// Whole under its name, or not there.

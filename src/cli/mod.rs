@@ -14,6 +14,7 @@ mod directory;
 mod exit;
 mod fleet;
 mod fleet_words;
+mod join;
 mod link;
 mod manual;
 mod print;

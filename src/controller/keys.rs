@@ -44,6 +44,8 @@ pub enum KeysError {
     Document(PathBuf, #[source] KeyError),
     #[error("`{0}` is damaged")]
     Damaged(PathBuf, #[source] serde_json::Error),
+    #[error("the key for documents was being changed, and the new one cannot be read")]
+    Next(#[source] Box<KeysError>),
     #[error("the keys that `{0}` names do not lead to the one that signs documents")]
     Succession(PathBuf),
     #[error("the key for documents was changed {} times, and that is enough", succession::MAX_LINKS)]
@@ -157,7 +159,8 @@ fn for_documents(directory: &Path) -> Result<(SigningKey, Vec<Link>), KeysError>
     // Interrupted before it got its name.
     match key(NEXT) {
         Ok(next) if succession::leads_to(&succession, next.public()) => Ok((next, succession)),
-        _ => Err(KeysError::Succession(path)),
+        Ok(_) | Err(KeysError::Missing(_)) => Err(KeysError::Succession(path)),
+        Err(error) => Err(KeysError::Next(Box::new(error))),
     }
 }
 
@@ -196,6 +199,10 @@ mod tests {
         (directory, path, made.document.public())
     }
 
+    fn rotate_at(path: &Path) -> Result<Rotated, KeysError> {
+        Keys::rotate(path, jiff::Timestamp::UNIX_EPOCH, |bytes| bytes.fill(9))
+    }
+
     fn rotate(path: &Path, seed: u8) -> Rotated {
         Keys::rotate(path, jiff::Timestamp::UNIX_EPOCH, |bytes| bytes.fill(seed)).unwrap()
     }
@@ -228,6 +235,20 @@ mod tests {
         std::fs::rename(path.join(DOCUMENT), path.join(NEXT)).unwrap();
         std::fs::write(path.join(DOCUMENT), &old).unwrap();
         assert_eq!(Keys::load(&path).unwrap().document.public(), second.to);
+        // A new key that is there and cannot be read is told as that, and not as one that nobody named.
+        let next = std::fs::read(path.join(NEXT)).unwrap();
+        std::fs::write(path.join(NEXT), "torn").unwrap();
+        for told in [Keys::load(&path).err().unwrap(), rotate_at(&path).unwrap_err()] {
+            let KeysError::Next(cause) = told else { panic!("{told}") };
+            assert!(matches!(&*cause, KeysError::Document(of, _) if *of == path.join(NEXT)), "{cause}");
+        }
+        std::fs::remove_file(path.join(NEXT)).unwrap();
+        assert!(matches!(Keys::load(&path), Err(KeysError::Succession(_))));
+        std::fs::create_dir(path.join(NEXT)).unwrap();
+        let told = Keys::load(&path).err().unwrap();
+        assert!(matches!(&told, KeysError::Next(cause) if matches!(**cause, KeysError::File(_))), "{told}");
+        std::fs::remove_dir(path.join(NEXT)).unwrap();
+        std::fs::write(path.join(NEXT), next).unwrap();
         // Another change goes on from there.
         assert_eq!(rotate(&path, 5).from, second.to);
         assert_eq!(Keys::load(&path).unwrap().succession.len(), 2);

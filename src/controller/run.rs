@@ -49,7 +49,9 @@ impl RunError {
         match self {
             RunError::NoFleet => Some("socle controller init".to_owned()),
             RunError::Store(error) => error.hint(),
-            RunError::Keys(KeysError::Missing(_)) => Some("socle controller restore FILE".to_owned()),
+            RunError::Keys(KeysError::Missing(_) | KeysError::Next(_)) => {
+                Some("socle controller restore FILE".to_owned())
+            }
             RunError::Instance(path) => Some(format!("remove `{}`", path.display())),
             _ => None,
         }

@@ -131,7 +131,7 @@ struct Session<'a> {
     /// The newest document that was sent on this connection.
     sent: Option<Mark>,
     asked: BTreeMap<u64, oneshot::Sender<Planned>>,
-    /// The document that it could not take, of which an alarm is open.
+    /// The document that it could not take. Of one an alarm may be open, also from before this connection.
     refused: Option<Mark>,
     /// That its passes fail may be an open alarm, also from before this connection.
     failing: bool,
@@ -143,7 +143,16 @@ const REFUSED: &str = "document.refused";
 
 impl<'a> Session<'a> {
     fn new(controller: &'a Controller, peer: &'a Peer, out: &'a mpsc::Sender<ToAgent>, at: Option<Position>) -> Self {
-        Self { controller, peer, out, at, sent: None, asked: BTreeMap::new(), refused: None, failing: true }
+        Self {
+            controller,
+            peer,
+            out,
+            at,
+            sent: None,
+            asked: BTreeMap::new(),
+            refused: Some(Mark::default()),
+            failing: true,
+        }
     }
 
     async fn run<S: AsyncRead + Unpin>(
@@ -156,6 +165,10 @@ impl<'a> Session<'a> {
         // An agent that was set back to an earlier state would number its news like old ones.
         self.say(ToAgent::Stored { sequence: stored })?;
         self.send_newest().await?;
+        if let (Some(at), None) = (self.at.as_ref().map(|at| at.mark), self.sent) {
+            // It took meanwhile what it had refused.
+            self.took(at).await?;
+        }
         let mut heard = Instant::now();
         let mut ping = heard + PING;
         loop {
@@ -218,11 +231,11 @@ impl<'a> Session<'a> {
                 self.controller.hub.tell(server, What::Accepted(position.clone()));
                 let accepted = position.mark;
                 self.controller.inbox.put(Entry::Position(server.clone(), position)).await?;
-                if self.refused.take_if(|refused| *refused <= accepted).is_some() {
-                    self.clear(REFUSED).await?;
-                }
+                self.took(accepted).await?;
             }
             FromAgent::Refused { mark, error, problems } => {
+                // Unread, a document has no number to be told: it is the one that was sent last.
+                let mark = if mark == Mark::default() { self.sent.unwrap_or(mark) } else { mark };
                 self.controller.hub.tell(server, What::Refused { mark, error: error.clone(), problems });
                 let text = format!("document {mark} was refused: {error}");
                 let now = (self.controller.now)();
@@ -305,8 +318,19 @@ impl<'a> Session<'a> {
         Ok(signed.map_err(SiteError::Authority))
     }
 
-    /// Of itself, an alarm that the server has overcome.
+    /// It has this document, or came with it.
+    async fn took(&mut self, mark: Mark) -> Result<(), SessionError> {
+        match self.refused.take_if(|refused| *refused <= mark) {
+            Some(_) => self.clear(REFUSED).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Of itself, an alarm that the server has overcome. Mostly there is none, and nothing is written.
     async fn clear(&self, code: &str) -> Result<(), SessionError> {
+        if !self.controller.store.has_open_alarm(Some(&self.peer.server), code).await? {
+            return Ok(());
+        }
         let by = By::new(format!("server:{}", self.peer.server), (self.controller.now)());
         self.controller.store.clear_alarm(Some(&self.peer.server), code, &by).await?;
         Ok(())

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::SigningKey;
 use crate::model::{Digest, Name};
 
-const PREFIX: &str = "socle1_";
+pub(crate) const PREFIX: &str = "socle1_";
 
 /// Holds a secret (the seed): printed whole only by `Display`, for the person who asked for it.
 #[derive(Clone, PartialEq, Eq)]

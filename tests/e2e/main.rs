@@ -4,6 +4,7 @@
 
 mod applications;
 mod apt;
+mod attacker;
 mod authority;
 mod backups;
 mod backups_elsewhere;
@@ -13,6 +14,7 @@ mod certificates;
 mod daemon;
 mod faults;
 mod fleet;
+mod hostile;
 #[cfg(feature = "testing")]
 mod inside;
 mod interrupted_orders;
@@ -25,5 +27,6 @@ mod storage;
 mod systemd;
 mod upgrades;
 mod upgrades_files;
+mod user_data;
 mod web;
 mod wordpress;

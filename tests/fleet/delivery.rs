@@ -3,29 +3,24 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 use serde_json::Value;
 use socle::agent::enrolment::Identity;
-use socle::agent::link;
-use socle::agent::reconcile::Agent;
-use socle::agent::relay::Relay;
-use socle::agent::{Ledger, daemon, link_door, real};
+use socle::agent::{Ledger, daemon, link, link_door, real};
 use socle::controller::api::status::Standing;
 use socle::controller::api::types::{AlarmView, ApplyLine, FleetStatus, Outcome, ServerStatus};
-use socle::host::fake::{self, FakeVault};
 use socle::model::event::Event;
 use socle::model::report::ErrorReport;
-use socle::recipe::{Catalog, Facts};
 use socle::wire::Envelope;
 use socle::wire::envelope::Payload;
 use socle::wire::frame::{Reader, Writer};
 use socle::wire::message::{FromAgent, MAX_BYTES, ToAgent};
 use tokio::net::UnixStream;
 
+use crate::agent;
 use crate::client::Client;
 use crate::operators::{app, lines};
-use crate::world::{Machine, World, name, now, operator, random, until};
+use crate::world::{Machine, World, name, now, random, until};
 
 /// The daemon of a joined server. The state is the machine's, all else of the host elsewhere.
 struct Running {
@@ -35,27 +30,16 @@ struct Running {
 
 impl Running {
     fn on(machine: &Machine) -> Self {
-        let (root, state) = (tempfile::tempdir().unwrap(), machine.path());
+        let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("etc")).unwrap();
-        let agent = Agent {
-            host: fake::host(root.path()),
-            vault: Arc::new(FakeVault::default()),
-            state: state.clone(),
-            catalog: Catalog::built_in(),
-            facts: Facts::of_debian(13).unwrap(),
-            python_index: None,
-            interval_s: 1,
-            progress: Arc::new(Relay::default()),
-            now,
-            random,
-        };
+        let agent = agent::of(machine, root.path());
         let keeper = real::keeper(&agent);
         // On a thread of its own, as it is a process of its own in life: what a pass awaits is not `Send`.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(daemon::run(agent, keeper)).unwrap();
         });
-        Self { root, state }
+        Self { root, state: machine.path() }
     }
 
     fn door(&self) -> PathBuf {
@@ -78,11 +62,6 @@ impl Running {
     }
 }
 
-async fn push(world: &World, text: &str) {
-    let texts = [(name("ks1"), text.to_owned())].into();
-    world.controller.push(texts, None, &operator()).await.unwrap();
-}
-
 /// What is said of the document, and of nothing else.
 async fn answer(reader: &mut Reader<tokio::net::unix::OwnedReadHalf, FromAgent>) -> Result<u64, ErrorReport> {
     loop {
@@ -103,9 +82,8 @@ async fn documents_in_any_order_never_take_a_server_back() {
     let running = Running::on(&machine);
     let mut envelopes = Vec::new();
     for generation in 1..=3 {
-        push(&world, &format!("schema = 1\n# {generation}\n")).await;
-        let newest = world.controller.store.newest(&name("ks1")).await.unwrap().unwrap();
-        envelopes.push(Envelope::from_json(&newest.envelope).unwrap());
+        world.push("ks1", &format!("schema = 1\n# {generation}\n")).await;
+        envelopes.push(world.newest("ks1").await);
     }
     let stream = until("the door is open", || async { UnixStream::connect(running.door()).await.ok() }).await;
     let (read, write) = stream.into_split();
@@ -195,13 +173,13 @@ async fn on_a_full_disk() {
     let running = Running::on(&machine);
     until("the door is open", || async { running.door().exists().then_some(()) }).await;
     running.link(&world);
-    push(&world, &motd(1)).await;
+    world.push("ks1", &motd(1)).await;
     until("the first is brought about", || is_well(&world, 1)).await;
 
     // Nothing can be written, and a document comes; and something to be put back, which would need a journal.
     let filler = fill(&running.state);
     std::fs::write(running.root.path().join("etc/motd"), "by hand\n").unwrap();
-    push(&world, &motd(2)).await;
+    world.push("ks1", &motd(2)).await;
     let refused = alarm(&world, "document.refused").await;
     assert!(refused.text.contains("o space left"), "{}", refused.text);
     let failed = alarm(&world, "agent.failed").await;
@@ -217,10 +195,10 @@ async fn on_a_full_disk() {
 
     // The newest counts, also when an older one waits to be tried again.
     let filler = fill(&running.state);
-    push(&world, &motd(3)).await;
+    world.push("ks1", &motd(3)).await;
     alarm(&world, "document.refused").await;
     std::fs::remove_file(filler).unwrap();
-    push(&world, &motd(4)).await;
+    world.push("ks1", &motd(4)).await;
     until("the newest is brought about", || is_well(&world, 4)).await;
     let history = world.controller.store.history(&name("ks1"), 100).await.unwrap();
     let mut sequences: Vec<u64> = history.iter().map(|item| item.sequence).collect();

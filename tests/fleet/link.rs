@@ -17,7 +17,7 @@ use tokio::net::UnixListener;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::client::{Client, position};
-use crate::world::{Machine, World, name, now, operator, random, until};
+use crate::world::{Machine, World, name, now, random, until};
 
 /// Where the agent would be: its door, and what comes in.
 struct Door {
@@ -74,8 +74,7 @@ async fn carries_both_ways_and_connects_again() {
     let _running = start(&world, &machine);
     let (mut reader, mut writer) = door.hello().await;
     assert_eq!(reader.next().await.unwrap(), ToAgent::Stored { sequence: 0 });
-    let texts = [(name("ks1"), "schema = 1\n".to_owned())].into();
-    world.controller.push(texts, None, &operator()).await.unwrap();
+    world.push("ks1", "schema = 1\n").await;
     let ToAgent::Document { envelope } = reader.next().await.unwrap() else { panic!("no document") };
     let payload = envelope.open(&[world.controller.keys.document.public()]).unwrap();
     let position = position(&payload, Origin::Controller);
@@ -159,7 +158,7 @@ async fn a_site_gets_a_certificate_for_the_names_of_its_document_and_for_no_othe
         )
     };
     let text = format!("schema = 1\n{}{}", site("inside", "internal"), site("public", "acme"));
-    world.controller.push([(name("ks1"), text)].into(), None, &operator()).await.unwrap();
+    world.push("ks1", &text).await;
     let Certified::Chain { pem } = ask("inside").await else { panic!("no certificate") };
     let inside: Vec<CertifiedName> = vec!["inside.home.arpa".parse().unwrap()];
     assert_eq!(certificates::chain::check(&pem, &key, &inside, now()).unwrap().names, inside);

@@ -3,6 +3,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests ask the clock and write files")]
 
+#[cfg(feature = "testing")]
+mod agent;
 mod client;
 #[cfg(feature = "testing")]
 mod delivery;

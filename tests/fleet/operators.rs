@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use socle::controller::api::types::{ApplyLine, FleetStatus, Outcome, PlanLine};
 use socle::controller::api::{App, LocalPeer, Patience, router};
 use socle::controller::newcomers;
-use socle::model::fleet::Origin;
+use socle::model::fleet::{Mark, Origin};
 use socle::model::preview::Preview;
-use socle::model::report::Report;
+use socle::model::report::{ErrorReport, Report};
 use socle::recipe::Catalog;
 use socle::wire::message::{FromAgent, Item, OutboxItem, Planned, ToAgent};
 use tower::ServiceExt;
@@ -104,6 +104,46 @@ async fn a_plan_and_a_push_go_to_the_agent_and_back() {
     let server = &status[0].servers[0];
     assert!(server.standing.is_as_wanted() && server.connected, "{server:?}");
     agent.abort();
+}
+
+/// A server that cannot even open its document (it takes itself for another, say) does not know its number.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_refused_unread_is_told_to_who_pushed_it() {
+    let world = World::new().await;
+    let app = app(&world);
+    let machine = world.join("ks1").await;
+    let mut client = Client::hello(&world, &machine, None).await;
+    let error = ErrorReport { code: "fleet.envelope".into(), message: "unread".into(), causes: vec![], hint: None };
+    let told = error.clone();
+    let agent = tokio::spawn(async move {
+        let payload = client.document().await;
+        client.say(FromAgent::Refused { mark: Mark::default(), error: told, problems: vec![] }).await;
+        (client, payload)
+    });
+    let push: Vec<ApplyLine> = lines(&app, "POST", "/v1/fleet/apply", json!({ "files": files() })).await;
+    let ended = ApplyLine::Server { server: name("ks1"), outcome: Outcome::Refused { error, problems: vec![] } };
+    assert!(push.contains(&ended), "{push:?}");
+    let (mut client, payload) = agent.await.unwrap();
+    let alarms = || async {
+        let status: Vec<FleetStatus> = lines(&app, "GET", "/v1/fleet/status", Value::Null).await;
+        status[0].alarms.iter().map(|alarm| alarm.text.clone()).collect::<Vec<_>>()
+    };
+    let told = [format!("document {} was refused: unread", payload.mark)];
+    until("the alarm is raised", || async { (alarms().await == told).then_some(()) }).await;
+    // It was mended, and took the document: on this connection, on the next, or between the two.
+    client.accept(&payload).await;
+    until("the alarm is cleared", || async { alarms().await.is_empty().then_some(()) }).await;
+    for position in [None, Some(position(&payload, Origin::Controller))] {
+        let error = ErrorReport { code: "ledger".into(), message: "full".into(), causes: vec![], hint: None };
+        client.say(FromAgent::Refused { mark: payload.mark, error, problems: vec![] }).await;
+        until("the alarm is raised", || async { (alarms().await.len() == 1).then_some(()) }).await;
+        client = Client::hello(&world, &machine, position.clone()).await;
+        if position.is_none() {
+            client.document().await;
+            client.accept(&payload).await;
+        }
+        until("the alarm is cleared", || async { alarms().await.is_empty().then_some(()) }).await;
+    }
 }
 
 /// Pasted after the fleet was applied, the line of `server add` is all there is to do.

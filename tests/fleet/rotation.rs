@@ -1,20 +1,16 @@
 //! The key that signs documents is changed, twice, and one server was off meanwhile.
 
-use std::sync::Arc;
-
 use socle::agent::delivery::Delivered;
 use socle::agent::enrolment::Membership;
 use socle::agent::reconcile::Agent;
-use socle::agent::relay::Relay;
 use socle::controller::keys::{Keys, Rotated};
 use socle::controller::newcomers;
-use socle::host::fake::{self, FakeVault};
-use socle::recipe::{Catalog, Facts};
 use socle::wire::message::ToAgent;
 use socle::wire::{Envelope, PublicKey, SigningKey};
 
+use crate::agent;
 use crate::client::Client;
-use crate::world::{Machine, World, name, now, operator, random, until};
+use crate::world::{Machine, World, now, random, until};
 
 /// The agent of a joined server, on a host of stand-ins.
 struct Server {
@@ -26,18 +22,7 @@ struct Server {
 impl Server {
     async fn join(world: &World, server: &str) -> Self {
         let (machine, root) = (world.join(server).await, tempfile::tempdir().unwrap());
-        let agent = Agent {
-            host: fake::host(root.path()),
-            vault: Arc::new(FakeVault::default()),
-            state: machine.path(),
-            catalog: Catalog::built_in(),
-            facts: Facts::of_debian(13).unwrap(),
-            python_index: None,
-            interval_s: 1,
-            progress: Arc::new(Relay::default()),
-            now,
-            random,
-        };
+        let agent = agent::of(&machine, root.path());
         Self { _root: root, agent, machine }
     }
 
@@ -64,16 +49,6 @@ impl Server {
     }
 }
 
-async fn push(world: &World, server: &str, text: &str) {
-    let texts = [(name(server), text.to_owned())].into();
-    world.controller.push(texts, None, &operator()).await.unwrap();
-}
-
-async fn newest(world: &World, server: &str) -> Envelope {
-    let newest = world.controller.store.newest(&name(server)).await.unwrap().unwrap();
-    Envelope::from_json(&newest.envelope).unwrap()
-}
-
 /// `socle controller key rotate`, a restart, and what a controller does after its start.
 async fn rotated(world: World) -> (World, Rotated) {
     let rotated = Keys::rotate(&world.path().join("keys"), now(), random).unwrap();
@@ -82,7 +57,7 @@ async fn rotated(world: World) -> (World, Rotated) {
     let giving = tokio::spawn(newcomers::run(world.controller.clone()));
     for server in ["ks1", "ks2"] {
         until("its document is signed anew", || async {
-            newest(&world, server).await.open(&[rotated.to]).ok().map(drop)
+            world.newest(server).await.open(&[rotated.to]).ok().map(drop)
         })
         .await;
     }
@@ -95,7 +70,7 @@ async fn servers_follow_also_when_they_were_off_and_the_old_key_is_worth_nothing
     let world = World::new().await;
     let (here, away) = (Server::join(&world, "ks1").await, Server::join(&world, "ks2").await);
     for (server, machine) in [("ks1", &here), ("ks2", &away)] {
-        push(&world, server, "schema = 1\n").await;
+        world.push(server, "schema = 1\n").await;
         assert_eq!(machine.visit(&world).await, 1);
     }
     let first = world.controller.keys.document.public();
@@ -109,7 +84,7 @@ async fn servers_follow_also_when_they_were_off_and_the_old_key_is_worth_nothing
     assert_eq!((here.believes(), away.believes()), (vec![second.to], vec![first]));
 
     // A controller of the same fleet that was not started again yet takes what the other signed for good.
-    assert!(newest(&world, "ks1").await.open(&[first]).is_ok());
+    assert!(world.newest("ks1").await.open(&[first]).is_ok());
 
     // Another key comes while the other is still off. When it is back, it follows both steps with one document.
     let (world, third) = rotated(world).await;
@@ -124,7 +99,7 @@ async fn servers_follow_also_when_they_were_off_and_the_old_key_is_worth_nothing
     assert_eq!(late.believes(), [third.to]);
 
     // Whoever has the first key orders nothing any more, with or without the way that leads from it.
-    let payload = newest(&world, "ks1").await.open(&[third.to]).unwrap();
+    let payload = world.newest("ks1").await.open(&[third.to]).unwrap();
     let mut forged = payload.clone();
     forged.mark.generation.0 = 9;
     let plain = Envelope::sign(&forged, &[&stolen]);
@@ -138,7 +113,7 @@ async fn servers_follow_also_when_they_were_off_and_the_old_key_is_worth_nothing
         assert_eq!((server.believes(), server.agent.position().unwrap().unwrap().mark), (vec![third.to], payload.mark));
     }
     // And the next ordinary document is taken by all.
-    push(&world, "ks1", "schema = 1\n# more\n").await;
+    world.push("ks1", "schema = 1\n# more\n").await;
     assert_eq!(here.visit(&world).await, 4);
 }
 
@@ -148,15 +123,15 @@ async fn a_server_that_was_killed_before_it_noted_the_key_follows_once_more() {
     let world = World::new().await;
     let server = Server::join(&world, "ks1").await;
     let _other = Server::join(&world, "ks2").await;
-    push(&world, "ks1", "schema = 1\n").await;
-    push(&world, "ks2", "schema = 1\n").await;
+    world.push("ks1", "schema = 1\n").await;
+    world.push("ks2", "schema = 1\n").await;
     assert_eq!(server.visit(&world).await, 1);
     let before = std::fs::read(server.agent.state.join("fleet.json")).unwrap();
     let (world, rotated) = rotated(world).await;
     assert_eq!(server.visit(&world).await, 2);
     std::fs::write(server.agent.state.join("fleet.json"), before).unwrap();
     // The same document once more is no news, and enough.
-    let again = server.agent.deliver(&newest(&world, "ks1").await);
+    let again = server.agent.deliver(&world.newest("ks1").await);
     assert!(matches!(again, Delivered::Accepted { news: false, .. }), "{again:?}");
     assert_eq!(server.believes(), [rotated.to]);
 }

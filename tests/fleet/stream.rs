@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use socle::controller::hub::What;
@@ -9,12 +8,7 @@ use socle::wire::message::{FromAgent, Item, OutboxItem, Planned, ToAgent};
 use socle::wire::{Purpose, tls};
 
 use crate::client::{Client, at, position};
-use crate::world::{World, name, now, operator, until};
-
-async fn push(world: &World, server: &str, text: &str) -> socle::controller::push::Pushed {
-    let texts = BTreeMap::from([(name(server), text.to_owned())]);
-    world.controller.push(texts, None, &operator()).await.unwrap()
-}
+use crate::world::{World, name, now, until};
 
 fn item(sequence: u64, item: Item) -> OutboxItem {
     OutboxItem { sequence, at: now(), item }
@@ -39,7 +33,7 @@ async fn a_document_reaches_its_server_and_no_other() {
     let (one, two) = (world.join("ks1").await, world.join("ks2").await);
     let (mut one, mut two) = (Client::hello(&world, &one, None).await, Client::hello(&world, &two, None).await);
     let mut watch = world.controller.hub.watch();
-    push(&world, "ks1", "schema = 1\n").await;
+    world.push("ks1", "schema = 1\n").await;
     let payload = one.document().await;
     assert_eq!((payload.purpose, payload.text.as_str()), (Purpose::Document, "schema = 1\n"));
     one.accept(&payload).await;
@@ -53,7 +47,7 @@ async fn a_document_reaches_its_server_and_no_other() {
     })
     .await;
     assert_eq!(known, position(&payload, Origin::Controller));
-    push(&world, "ks2", "schema = 1\n[packages]\n").await;
+    world.push("ks2", "schema = 1\n[packages]\n").await;
     assert_eq!(two.document().await.text, "schema = 1\n[packages]\n", "the first thing it hears");
 }
 
@@ -61,9 +55,9 @@ async fn a_document_reaches_its_server_and_no_other() {
 async fn who_was_away_gets_the_newest_and_who_has_it_gets_nothing() {
     let world = World::new().await;
     let machine = world.join("ks1").await;
-    push(&world, "ks1", "one").await;
-    push(&world, "ks1", "two").await;
-    assert_eq!(push(&world, "ks1", "two").await.unchanged, [name("ks1")]);
+    world.push("ks1", "one").await;
+    world.push("ks1", "two").await;
+    assert_eq!(world.push("ks1", "two").await.unchanged, [name("ks1")]);
     let mut client = Client::hello(&world, &machine, None).await;
     let newest = client.document().await;
     assert_eq!((newest.mark.generation, newest.text.as_str()), (Generation(2), "two"));
@@ -71,7 +65,7 @@ async fn who_was_away_gets_the_newest_and_who_has_it_gets_nothing() {
     // Killed between the acknowledgement and anything else, it comes back and is told nothing old.
     drop(client);
     let mut client = Client::hello(&world, &machine, Some(position(&newest, Origin::Controller))).await;
-    push(&world, "ks1", "three").await;
+    world.push("ks1", "three").await;
     assert_eq!(client.document().await.text, "three");
 }
 
@@ -79,14 +73,14 @@ async fn who_was_away_gets_the_newest_and_who_has_it_gets_nothing() {
 async fn a_controller_that_forgot_does_not_send_a_server_back() {
     let world = World::new().await;
     let machine = world.join("ks1").await;
-    push(&world, "ks1", "old").await;
+    world.push("ks1", "old").await;
     // The database came back from a backup: the server is at 50, the database at 1.
     let mut client = Client::hello(&world, &machine, Some(at(50, "newer", Origin::Controller))).await;
     until("the position is stored", || async {
         world.controller.store.server(&name("ks1")).await.unwrap().unwrap().position
     })
     .await;
-    let pushed = push(&world, "ks1", "old").await;
+    let pushed = world.push("ks1", "old").await;
     assert_eq!(pushed.marks[&name("ks1")].generation, Generation(51), "and the owner's word is heard again");
     let payload = client.document().await;
     assert_eq!((payload.mark.generation, payload.text.as_str()), (Generation(51), "old"));
@@ -96,14 +90,14 @@ async fn a_controller_that_forgot_does_not_send_a_server_back() {
 async fn a_local_change_stands_until_the_owner_says_otherwise() {
     let world = World::new().await;
     let machine = world.join("ks1").await;
-    push(&world, "ks1", "fleet").await;
+    world.push("ks1", "fleet").await;
     let mut client = Client::hello(&world, &machine, Some(at(2, "local", Origin::Local))).await;
     until("the position is stored", || async {
         world.controller.store.server(&name("ks1")).await.unwrap().unwrap().position
     })
     .await;
     // Nothing came of itself; the next push does.
-    push(&world, "ks1", "fleet").await;
+    world.push("ks1", "fleet").await;
     let payload = client.document().await;
     assert_eq!((payload.mark.generation, payload.text.as_str()), (Generation(3), "fleet"));
 }
@@ -183,6 +177,6 @@ async fn nonsense_ends_the_connection_and_nothing_else() {
     let mut twice = Client::hello(&world, &machine, None).await;
     twice.say(FromAgent::Hello { version: "x".into(), position: None }).await;
     assert!(twice.try_hear().await.is_err());
-    push(&world, "ks2", "schema = 1\n").await;
+    world.push("ks2", "schema = 1\n").await;
     assert_eq!(bystander.document().await.text, "schema = 1\n");
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use socle::agent::enrolment::{self, EnrolError, Joined};
 use socle::controller::keys::Keys;
+use socle::controller::push::Pushed;
 use socle::controller::store::{By, NewJoinToken, Store, StoreUrl};
 use socle::controller::{Controller, daemon, new_id};
 use socle::model::Name;
-use socle::wire::{JoinToken, tls};
+use socle::wire::{Envelope, JoinToken, tls};
 use tokio_util::sync::CancellationToken;
 
 pub struct World {
@@ -111,6 +112,17 @@ impl World {
         let joined = machine.join(&self.token(server).await).await.unwrap();
         assert_eq!(joined, Joined::Enrolled { fleet: "test".to_owned(), server: name(server) });
         machine
+    }
+
+    pub async fn push(&self, server: &str, text: &str) -> Pushed {
+        let texts = [(name(server), text.to_owned())].into();
+        self.controller.push(texts, None, &operator()).await.unwrap()
+    }
+
+    /// The newest document of a server, as it is sent.
+    pub async fn newest(&self, server: &str) -> Envelope {
+        let newest = self.controller.store.newest(&name(server)).await.unwrap().unwrap();
+        Envelope::from_json(&newest.envelope).unwrap()
     }
 
     pub async fn alarms(&self) -> Vec<String> {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # deps.sh - Debian packages the lab needs on its host. Asks the package database first, so it costs nothing when all is there.
 set -euo pipefail
-need=(apt-utils bind9 btrfs-progs ca-certificates curl debhelper dnsmasq-base dpkg-dev e2fsprogs gnupg iproute2 knot lintian mmdebstrap nftables openssh-client openssh-server openssh-sftp-server
+need=(apt-utils bind9 btrfs-progs ca-certificates curl debhelper dnsmasq-base dpkg-dev e2fsprogs gnupg iproute2 knot libfaketime lintian mmdebstrap nftables openssh-client openssh-server openssh-sftp-server
   openssl pebble postgresql rclone restic strace
   systemd-container util-linux xfsprogs xz-utils zstd)
 command -v python3 >/dev/null || need+=(python3-minimal)

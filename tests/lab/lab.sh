@@ -4,7 +4,8 @@
 #
 #   lab.sh deps                     install what the host needs (apt); quick when it is there
 #   lab.sh image [NAME]             build image NAME if missing (default: base-SUITE); prints its path:
-#                                   base-SUITE as rented, web-SUITE with nginx, MariaDB, PostgreSQL, PHP, Python
+#                                   base-SUITE as rented, web-SUITE with nginx, MariaDB, PostgreSQL, PHP, Python,
+#                                   cloud-SUITE as rented where user data is given: with cloud-init (and lintian)
 #   lab.sh net up|down              the lab's switch (an own netns), its DNS and mirror; down stops ALL machines
 #   lab.sh mirror                   start the download site if it is not up; prints its address
 #   lab.sh up NAME IP [IMAGE]       make the machine's disk if it has none, boot, wait until ready
@@ -42,6 +43,8 @@ LAB_SUITE=${LAB_SUITE:-trixie}
 LAB_PKGS=${LAB_PKGS:-systemd,systemd-sysv,dbus,libpam-systemd,udev,kmod,iproute2,iputils-ping,nftables,ca-certificates,openssl,openssh-server,curl,procps,sudo,less,btrfs-progs,xz-utils,python3-minimal}
 # What the recipes install; PostgreSQL and all of PHP so that one image serves every test.
 LAB_WEB_PKGS=nginx-light,mariadb-server,postgresql,php-fpm,php-cli,php-mysql,php-pgsql,php-curl,php-gd,php-intl,php-mbstring,php-xml,php-zip,php-apcu,php-bcmath,python3-venv,xz-utils,unzip,strace
+# Neither comes from the lab's own repository: a machine of this image is blank otherwise.
+LAB_CLOUD_PKGS=cloud-init,lintian
 LAB_OVERLAY=${LAB_OVERLAY:-}              # directory copied over the root of a new disk before its first boot
 LAB_TIMEOUT=${LAB_TIMEOUT:-60}            # seconds to wait for boot and for poweroff
 
@@ -106,7 +109,8 @@ image() {
     if [ ! -s "$img" ]; then
       case $n in
       base-trixie|base-bookworm) tar=$(base_tar "$suite");;
-      web-trixie|web-bookworm) tar=$(web_tar "$suite");;
+      web-trixie|web-bookworm) tar=$(more_tar web "$suite" "$LAB_WEB_PKGS");;
+      cloud-trixie|cloud-bookworm) tar=$(more_tar cloud "$suite" "$LAB_CLOUD_PKGS");;
       *) die "no image '$n': up a machine, install into it, then 'lab.sh commit NAME $n'";;
       esac
       unpack_image "$tar" "$img"; say "image $n ($LAB_FS): $(since "$t")"
@@ -121,23 +125,26 @@ unpack_image() {  # TAR IMAGE
   tar -x -I 'zstd -d' -f "$1" --numeric-owner --xattrs --xattrs-include='*' --warning=no-unknown-keyword -C "$m"
   unmount "$m"; mv "$2.tmp" "$2"
 }
-web_tar() {  # SUITE: install in a machine; the packages it downloaded become the lab's own repository
-  local suite=$1 n=mk-${1:0:6} ip=$LAB_SUBNET.250 repo=$cache/apt-$1 m=$mnt/.build log=$LAB_HOME/web-$1.log base tar t; t=$(now)
+more_tar() {  # KIND SUITE PACKAGES: install in a machine; what a web image downloaded becomes the lab's own repository
+  local kind=$1 suite=$2 pkgs=$3 n=mk-${1:0:3}-${2:0:4} ip=$LAB_SUBNET.250 repo= m=$mnt/.build log=$LAB_HOME/$1-$2.log base tar t; t=$(now)
+  [ "$kind" != web ] || repo=$cache/apt-$suite
   base=$(base_tar "$suite")
-  tar=$cache/web-$suite-$(printf '%s\n' v3 "${base##*/}" "$LAB_WEB_PKGS" | sha256sum | cut -c1-12).tar.zst
-  if [ ! -s "$tar" ] || [ ! -s "$repo/Packages" ]; then
+  tar=$cache/$kind-$suite-$(printf '%s\n' v3 "${base##*/}" "$pkgs" | sha256sum | cut -c1-12).tar.zst
+  if [ ! -s "$tar" ] || { [ -n "$repo" ] && [ ! -s "$repo/Packages" ]; }; then
     [ -s "$pool/images/base-$suite.$LAB_FS" ] || unpack_image "$base" "$pool/images/base-$suite.$LAB_FS"
     rm_machine "$n"; trap 'uplink off; rm_machine "'"$n"'"' EXIT
     up "$n" "$ip" "base-$suite"; uplink on "$ip"
     { "$0" exec "$n" apt-get update -qq && "$0" exec "$n" apt-get install -y -qq --no-install-recommends \
-      -o Dpkg::Options::=--force-unsafe-io ${LAB_WEB_PKGS//,/ }; } </dev/null >"$log" 2>&1 || { tail -20 "$log" >&2; die "packages of web-$suite, see $log"; }
+      -o Dpkg::Options::=--force-unsafe-io ${pkgs//,/ }; } </dev/null >"$log" 2>&1 || { tail -20 "$log" >&2; die "packages of $kind-$suite, see $log"; }
     uplink off
-    rm -rf "$repo.new"; mkdir -p "$repo.new"; cp "$mnt/$n"/var/cache/apt/archives/*.deb "$repo.new/"
-    (cd "$repo.new" && dpkg-scanpackages -m . >Packages 2>/dev/null); rm -rf "$repo"; mv "$repo.new" "$repo"
+    if [ -n "$repo" ]; then
+      rm -rf "$repo.new"; mkdir -p "$repo.new"; cp "$mnt/$n"/var/cache/apt/archives/*.deb "$repo.new/"
+      (cd "$repo.new" && dpkg-scanpackages -m . >Packages 2>/dev/null); rm -rf "$repo"; mv "$repo.new" "$repo"
+    fi
     poweroff_now "$n"; mkdir -p "$m"; umount -q "$m" 2>/dev/null || true; mount -o "$mopt" "$pool/disks/$n" "$m"; blank "$m"
     tar -c --numeric-owner --xattrs --xattrs-include='*' --warning=no-file-ignored -C "$m" . | zstd -q -T0 -3 -f -o "$tar.tmp"
     unmount "$m"; mv "$tar.tmp" "$tar"; rm_machine "$n"; trap - EXIT
-    say "web tarball of $suite: $(since "$t"), $(du -h "$tar" | cut -f1)"
+    say "$kind tarball of $suite: $(since "$t"), $(du -h "$tar" | cut -f1)"
   fi
   echo "$tar"
 }

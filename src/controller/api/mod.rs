@@ -20,6 +20,7 @@
 mod auth;
 mod error;
 mod fleet;
+mod invitation;
 pub mod listen;
 mod openapi;
 mod records;

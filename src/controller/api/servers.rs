@@ -8,6 +8,7 @@ use super::App;
 use super::auth::{Admin, Authorised, Read, Write};
 use super::error::Failure;
 use super::fleet::{ask, is_connected, unchanged};
+use super::invitation;
 use super::rollout::{self, Push};
 use super::route::{Call, Json, Lines, Payload};
 use super::types::{ApplyLine, Invitation, NewServer, Nothing, ServerDocument, ServerPath, ServerPlan, ServerView};
@@ -68,29 +69,10 @@ pub(super) async fn add(
     let token = JoinToken::new(name.clone(), controller.addresses.clone(), pin, expires, controller.random);
     let kept = NewJoinToken { id: token.id, server: name.clone(), public_key: token.key().public(), expires };
     controller.store.create_join_token(&kept, &caller.by(now)).await?;
-    let command = command(&call.app, &token.to_string());
-    Ok(Json(Invitation { server: name, id: token.id.to_string(), token: token.to_string(), expires, command }))
-}
-
-/// `printf` is a part of the shell: the token is in no argument of any program.
-fn command(app: &App, token: &str) -> String {
-    match &app.bootstrap_url {
-        Some(url) => {
-            let option = |from: &String| format!(" sh --repository {}", shell_word(from));
-            let repository = app.repository.as_ref().map(option).unwrap_or_default();
-            format!("s=$(curl -fsSL {}) && printf '%s\\n' {token} | sh -c \"$s\"{repository}", shell_word(url))
-        }
-        None => format!("printf '%s\\n' {token} | socle agent join --token-file -"),
-    }
-}
-
-/// A text of the configuration as one word of a line that a person pastes.
-fn shell_word(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/@%+,=".contains(&b);
-    match text.bytes().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
+    let (id, token) = (token.id.to_string(), token.to_string());
+    let command = invitation::command(&call.app, &token);
+    let user_data = invitation::user_data(&call.app, &token);
+    Ok(Json(Invitation { server: name, id, token, expires, command, user_data }))
 }
 
 pub(super) async fn ban(
@@ -164,19 +146,4 @@ pub(super) async fn plan_document(
 ) -> Result<Json<ServerPlan>, Failure> {
     judged(&call.app, &call.path, &call.body).await?;
     Ok(Json(ask(&call.app, &call.path.name, &call.body.text).await))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shell_word;
-
-    #[test]
-    fn what_is_pasted_is_one_word() {
-        assert_eq!(
-            shell_word("https://packages.example.org/bootstrap.sh"),
-            "https://packages.example.org/bootstrap.sh"
-        );
-        assert_eq!(shell_word("https://x/?a=1&b;$(c)"), "'https://x/?a=1&b;$(c)'");
-        assert_eq!(shell_word("it's"), r"'it'\''s'");
-    }
 }

@@ -275,6 +275,8 @@ pub struct Invitation {
     pub expires: Timestamp,
     /// To paste into a root shell of the blank server.
     pub command: String,
+    /// For cloud-init, to give to the provider with the order of the server. Needs a bootstrap script.
+    pub user_data: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

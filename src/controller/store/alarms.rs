@@ -85,6 +85,16 @@ impl Store {
         rows.iter().map(read).collect::<Result<_, _>>().during(doing)
     }
 
+    pub async fn has_open_alarm(&self, server: Option<&Name>, code: &str) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM alarms WHERE server = $1 AND code = $2 AND cleared IS NULL")
+            .bind(server.map_or("", Name::as_str))
+            .bind(code)
+            .fetch_optional(self.reader())
+            .await
+            .during("look for an alarm")?;
+        Ok(found.is_some())
+    }
+
     /// True if there was an open one.
     pub async fn clear_alarm(&self, server: Option<&Name>, code: &str, by: &By) -> Result<bool, StoreError> {
         let doing = "clear an alarm";

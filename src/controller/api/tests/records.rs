@@ -29,6 +29,17 @@ async fn a_server_is_invited_and_put_out() {
     assert!(
         made.command.starts_with("s=$(curl -fsSL https://packages.example.org/bootstrap.sh) && printf '%s\\n' socle1_")
     );
+    let user_data = made.user_data.unwrap();
+    let lines = [
+        &format!("      {}", made.token),
+        "      [Unit]",
+        "      ExecStart=/usr/lib/apt/apt-helper download-file https://packages.example.org/bootstrap.sh /run/socle-first-boot/bootstrap.sh",
+        "  - [systemctl, enable, --now, --no-block, socle-first-boot.service]",
+    ];
+    assert!(user_data.starts_with("#cloud-config\n") && !user_data.contains('@'), "{user_data}");
+    for line in lines {
+        assert!(user_data.lines().any(|said| said == line), "{line}: {user_data}");
+    }
     let listed: Vec<Value> = world.get("/v1/join-tokens").await;
     assert_eq!((&listed[0]["id"], &listed[0]["state"]), (&json!(made.id), &json!("open")));
     assert!(!listed[0].to_string().contains("socle1_"));
