@@ -88,23 +88,42 @@ struct Recoveries {
 
 /// Connects, and connects again, for ever.
 pub async fn run(config: &Config) {
-    let mut wait = FIRST_WAIT;
-    let mut turn = 0;
+    let mut tries = Tries::new();
     loop {
         let begun = Instant::now();
-        let Err(error) = connect(config, turn).await;
+        let Err(error) = connect(config, tries.turn).await;
         let text = ErrorReport::of("link", &error, None).to_string();
-        // A controller that lets us in and then can do nothing for us may have a sound one beside it.
-        turn += 1;
-        if begun.elapsed() > GOOD {
-            (wait, turn) = (FIRST_WAIT, 0);
-        }
-        // Full jitter: servers that lost the same controller do not come back in one moment.
-        let pause = wait.mul_f64(fraction(config.random));
+        let pause = tries.after(begun.elapsed(), fraction(config.random));
         tracing::warn!("{text}; again in {:.1} s", pause.as_secs_f64());
         (config.status)(&format!("not connected: {text}"));
         sleep(pause).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// When and where the next connection is tried.
+struct Tries {
+    /// The longest that the next pause may be.
+    wait: Duration,
+    /// Which of the addresses comes first.
+    turn: usize,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self { wait: FIRST_WAIT, turn: 0 }
+    }
+
+    /// The pause after a connection that stood so long. `fraction` is from 0 to 1.
+    fn after(&mut self, stood: Duration, fraction: f64) -> Duration {
+        // A controller that lets us in and then can do nothing for us may have a sound one beside it.
+        self.turn += 1;
+        if stood > GOOD {
+            *self = Self::new();
+        }
+        // Full jitter: servers that lost the same controller do not come back in one moment.
+        let pause = self.wait.mul_f64(fraction);
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        pause
     }
 }
 
@@ -215,8 +234,9 @@ impl Relay<'_> {
     /// Half of the certificate's life, a tenth more or less.
     fn renew_at(&self) -> Result<Instant, LinkError> {
         let (begin, end) = tls::validity(&self.identity.certificate())?;
-        let life = end.duration_since(begin).as_secs_f64();
-        let age = (self.config.now)().duration_since(begin).as_secs_f64();
+        let issued = begin.saturating_add(tls::BACKDATED).unwrap_or(begin);
+        let life = end.duration_since(issued).as_secs_f64();
+        let age = (self.config.now)().duration_since(issued).as_secs_f64();
         let due = life * (0.4 + 0.2 * fraction(self.config.random));
         Ok(Instant::now() + Duration::from_secs_f64((due - age).max(1.0)))
     }
@@ -269,4 +289,22 @@ fn next_recovery(state: &Path) -> Result<u64, LinkError> {
     let bytes = serde_json::to_vec(&recoveries).expect("it is plain data");
     durable::write(&path, &bytes, 0o600).map_err(LinkError::Keep)?;
     Ok(recoveries.sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_waits_double_up_to_a_minute_and_begin_anew_after_a_good_connection() {
+        let mut tries = Tries::new();
+        let short = Duration::from_secs(2);
+        let waits: Vec<u64> = (0..8).map(|_| tries.after(short, 1.0).as_secs()).collect();
+        assert_eq!((waits, tries.turn), (vec![1, 2, 4, 8, 16, 32, 60, 60], 8));
+        // Any part of it, down to nothing.
+        assert_eq!(tries.after(short, 0.5), Duration::from_secs(30));
+        assert_eq!(tries.after(short, 0.0), Duration::ZERO);
+        assert_eq!(tries.after(GOOD + short, 1.0), FIRST_WAIT);
+        assert_eq!((tries.turn, tries.after(short, 1.0)), (0, 2 * FIRST_WAIT));
+    }
 }

@@ -10,7 +10,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::model::certificate::CertifiedName;
-use crate::wire::tls::Peer;
+use crate::wire::tls::{BACKDATED, Peer};
 
 /// An agent's certificate lives this long; it asks for the next at half of it.
 pub const AGENT_LIFE: Duration = Duration::from_secs(7 * DAY_S);
@@ -19,8 +19,6 @@ pub const SERVER_LIFE: Duration = Duration::from_secs(90 * DAY_S);
 /// A site's certificate lives this long; its agent asks for the next with a third of it left.
 pub const SITE_LIFE: Duration = Duration::from_secs(30 * DAY_S);
 const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 366 * DAY_S);
-/// Certificates begin in the past: the clock of a server may be a day or two behind.
-const BACKDATED: Duration = Duration::from_secs(3 * DAY_S);
 const DAY_S: u64 = 86_400;
 
 #[derive(Debug, thiserror::Error)]

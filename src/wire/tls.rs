@@ -21,6 +21,9 @@ pub const ENROL: &[u8] = b"socle-enrol/1";
 /// ALPN protocol of the operators' API.
 pub const HTTP: &[u8] = b"http/1.1";
 
+/// A certificate of the fleet begins so long before it is made: the clock of a server may be a day or two behind.
+pub const BACKDATED: std::time::Duration = std::time::Duration::from_secs(3 * 86_400);
+
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("the certificate or key cannot be used")]

@@ -190,6 +190,22 @@ async fn an_expired_certificate_is_replaced_by_the_servers_own_key() {
     assert!(end.duration_since(now()) > jiff::SignedDuration::from_hours(24 * 6));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_renewed_at_half_its_life_by_itself() {
+    let world = World::with_life(Duration::from_secs(4)).await;
+    let machine = world.join("ks1").await;
+    let door = Door::open(&machine);
+    let _running = start(&world, &machine);
+    let (_reader, _writer) = door.hello().await;
+    connected(&world).await;
+    until("it is renewed", async || renewed(&machine.path()).then_some(())).await;
+    let first = Identity::load(&machine.path()).unwrap().unwrap();
+    let kept: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(machine.path().join("certificate.json")).unwrap()).unwrap();
+    assert_ne!(kept["certificate"], serde_json::to_value(&first).unwrap()["certificate"]);
+    assert!(world.controller.hub.is_connected(&name("ks1")), "on the same connection");
+}
+
 fn a_day_later() -> jiff::Timestamp {
     now() + jiff::SignedDuration::from_hours(24)
 }
