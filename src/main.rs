@@ -12,6 +12,7 @@ fn main() -> ExitCode {
             host::archive::child_main(&rest)
         }
         Some("internal-nginx-test") => host::nginx::child_main(args),
+        Some(host::copies::SUBCOMMAND) => host::copies::child_main(args),
         Some(host::vault::SUBCOMMAND) => host::vault::child_main(),
         _ => cli::main().report(),
     }

@@ -88,6 +88,23 @@ const CASES: &[(&str, &str, &str)] = &[
         "id = \"other\"",
         "demo/recipe.toml:3:6: `other` is not its id\n  hint: its directory is called `demo`",
     ),
+    (
+        "[[secret]]",
+        "[layout]\ndirectory = [{ path = \"sessions/own\" }]\n[[secret]]",
+        "demo/recipe.toml:18:23: what an application keeps in `sessions` is in no backup\n  \
+         hint: put it below `data/`, or give it a name of its own: then backups hold it",
+    ),
+    (
+        "[[service]]",
+        "[[backup.enter]]\nname = \"on\"\nargv = [\"{current}/bin/pause\"]\n[[service]]",
+        "demo/recipe.toml:26:3: one of `enter` and `leave` is missing\n  \
+         hint: what is entered is left again, whatever happens: `[[backup.enter]]` and `[[backup.leave]]`",
+    ),
+    (
+        "[[service]]",
+        "[[backup.enter]]\nname = \"on\"\nargv = [\"/bin/sh\"]\n[[backup.leave]]\nname = \"off\"\nargv = [\"/bin/true\"]\n[[service]]",
+        "demo/recipe.toml:28:8: `sh` is not run\n  hint: name the program itself, one word an argument",
+    ),
     ("range = \">=1,<2\"", "range = \"1.x\"", "demo/recipe.toml:9:9: `1.x` is not a range like `>=7.4,<8.5`"),
     (
         "https://www.example.org/demo-{version}",

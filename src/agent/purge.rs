@@ -23,6 +23,8 @@ impl Agent {
     /// Removes data, databases, account and secrets of an instance no document wants running.
     pub async fn purge(&self, name: &Name, events: &dyn Events) -> Result<Report, AgentError> {
         let lock = self.lock("socle agent purge")?;
+        // What a killed backup left in its home cannot be removed like files.
+        let woken = self.wake_left(&lock).await?;
         let mut ledger = Ledger::load(&self.state)?;
         let wanted = self.unwanted(&ledger, name)?;
         let target = pass::Target {
@@ -40,7 +42,9 @@ impl Agent {
             ledger.condemned.remove(name);
             ledger.store(&self.state, &lock)?;
         }
-        Ok(passed.report)
+        let mut report = passed.report;
+        report.notes.extend(woken.notes());
+        Ok(report)
     }
 
     /// Everything else as it is wanted, and of this instance only what must go.
@@ -100,7 +104,8 @@ fn below(path: &str, directory: &str) -> bool {
 
 /// A directory of the instance below the state directory.
 fn root_only_gone(name: &Name, what: &str) -> Wanted {
-    let desired = directory::Desired { present: false, owner: "root".into(), group: "root".into(), mode: 0o700 };
+    let (owner, group) = ("root".into(), "root".into());
+    let desired = directory::Desired { present: false, owner, group, mode: 0o700, whole: false };
     Wanted {
         id: ResourceId::new(Kind::Directory, format!("/var/lib/socle/{what}/{name}")),
         desired: AnyDesired::Directory(desired),

@@ -15,6 +15,7 @@ use crate::host::accounts::SystemAccounts;
 use crate::host::apt::Apt;
 use crate::host::archive::UnpackChild;
 use crate::host::authority::AcmeAuthorities;
+use crate::host::copies::BtrfsSnapshots;
 use crate::host::dns::{ProviderDns, Resolver};
 use crate::host::fetch::HttpFetch;
 use crate::host::nginx::Nginx;
@@ -54,7 +55,8 @@ pub fn agent(root: &Path, state: &Path) -> Result<Agent, SetupError> {
     let progress = Arc::new(Relay::default());
     let host = Host {
         root: root.to_owned(),
-        packages: Arc::new(Apt::new(systemd, Default::default())),
+        packages: Arc::new(Apt::new(systemd.clone(), Default::default())),
+        snapshots: Arc::new(BtrfsSnapshots::new(systemd, program.clone(), state.to_owned())),
         accounts: Arc::new(SystemAccounts::new(root)),
         databases: Arc::new(Sql::new(root.to_owned())),
         web: Arc::new(Nginx::new(units.clone(), program.clone())),

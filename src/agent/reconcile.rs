@@ -108,9 +108,9 @@ impl Agent {
     /// Accepts a document and brings it about.
     pub async fn apply(&self, file: &str, text: &str, events: &dyn Events) -> Result<Report, AgentError> {
         let lock = self.lock("socle agent apply")?;
-        self.wake_left(&lock).await?;
+        let mut notes = self.wake_left(&lock).await?.notes();
         let mut ledger = Ledger::load(&self.state)?;
-        let notes = self.take_up_restores(&mut ledger, &lock)?;
+        notes.extend(self.take_up_restores(&mut ledger, &lock)?);
         let news = ledger.accept_local(file, text, (self.now)());
         let checked = self.check_with(&ledger, file, text)?;
         if news {
@@ -123,9 +123,9 @@ impl Agent {
     /// Brings about what was accepted before.
     pub async fn reconcile(&self, events: &dyn Events) -> Result<Report, AgentError> {
         let lock = self.lock("socle agent run")?;
-        self.wake_left(&lock).await?;
+        let mut notes = self.wake_left(&lock).await?.notes();
         let mut ledger = Ledger::load(&self.state)?;
-        let notes = self.take_up_restores(&mut ledger, &lock)?;
+        notes.extend(self.take_up_restores(&mut ledger, &lock)?);
         let checked = self.checked(&ledger)?;
         self.bring_about(&mut ledger, checked, notes, &lock, events).await
     }
@@ -158,7 +158,7 @@ impl Agent {
     /// Condemns the running form of an instance by the admin's word, and brings the last good one back.
     pub async fn rollback(&self, name: &Name, events: &dyn Events) -> Result<Report, AgentError> {
         let lock = self.lock("socle agent rollback")?;
-        self.wake_left(&lock).await?;
+        let notes = self.wake_left(&lock).await?.notes();
         let mut ledger = Ledger::load(&self.state)?;
         let document = self.accepted(&ledger)?;
         let asked = document.instances.get(name).ok_or_else(|| AgentError::NoSuchInstance(name.clone()))?;
@@ -167,7 +167,7 @@ impl Agent {
         }
         ledger.store(&self.state, &lock)?;
         let checked = self.checked(&ledger)?;
-        self.bring_about(&mut ledger, checked, Vec::new(), &lock, events).await
+        self.bring_about(&mut ledger, checked, notes, &lock, events).await
     }
 
     /// Passes until nothing new is learnt: a form was condemned and the last good one is to come back; a change

@@ -15,7 +15,7 @@ use super::backup_remote::{Brings, prune, ssh_key};
 use super::progress::Terminal;
 use super::restore::summary;
 use super::{Exit, backup_drill, backup_key, print};
-use crate::agent::backup::{self, BackupError, Errand, Ran};
+use crate::agent::backup::{self, BackupError, Errand, Ran, Trouble, Woken};
 use crate::agent::reconcile::Agent;
 use crate::host::vault::{Depth, Snapshot};
 use crate::model::Name;
@@ -82,7 +82,7 @@ pub enum BackupCommand {
         #[arg(long, value_name = "FILE", requires = "document")]
         key_file: Option<PathBuf>,
     },
-    /// Start again what a killed backup left standing still
+    /// Have what a killed backup left standing still go on, and remove its snapshots of files (exit 3 if it does not)
     Wake,
     /// Show the SSH key that lets this server in where its backups go over SFTP
     SshKey,
@@ -208,12 +208,19 @@ fn warn_of(ran: &Ran) {
     for damage in &ran.check.damage {
         print::error(&format!("{}: `{}`: {}", ran.repository, damage.file, damage.what), None);
     }
+    warn_of_troubles(&ran.troubles);
     if ran.new_key {
         print::tell!("the repository `{}` is new: without its key nobody restores anything", ran.repository);
         print::tell!(
             "hint: socle agent backup key --repository {}, and keep it where this server is not",
             ran.repository
         );
+    }
+}
+
+fn warn_of_troubles(troubles: &[Trouble]) {
+    for Trouble { instance, error } in troubles {
+        print::error(&format!("{instance} does not go on as it did: {error}"), error.hint.as_deref());
     }
 }
 
@@ -314,13 +321,15 @@ async fn show(
 }
 
 async fn wake(agent: &Agent, json: bool) -> Result<Exit, Failure> {
-    let woken = agent.wake_after_backup().await?;
+    let Woken { names, troubles } = agent.wake_after_backup().await?;
     if json {
-        print::json(&woken)?;
+        print::json(&serde_json::json!({ "woken": names, "troubles": troubles }))?;
     } else {
-        for name in woken {
-            print::raw(format!("{name}  started again\n").as_bytes())?;
+        let well = |name: &&Name| troubles.iter().all(|trouble| trouble.instance != **name);
+        for name in names.iter().filter(well) {
+            print::raw(format!("{name}  goes on\n").as_bytes())?;
         }
+        warn_of_troubles(&troubles);
     }
-    Ok(Exit::Converged)
+    Ok(if troubles.is_empty() { Exit::Converged } else { Exit::NotConverged })
 }

@@ -49,6 +49,7 @@ pub struct Host {
     pub archives: Arc<dyn Archives>,
     pub builds: Arc<dyn Builds>,
     pub tasks: Arc<dyn Tasks>,
+    pub snapshots: Arc<dyn Snapshots>,
     pub probes: Arc<dyn Probes>,
     /// Where the long acts of a pass tell how far they are.
     pub progress: Arc<dyn Progress>,

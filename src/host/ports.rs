@@ -217,6 +217,25 @@ pub struct Fetched {
     pub bytes: u64,
 }
 
+/// One directory, and where it stands as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    pub of: PathBuf,
+    pub at: PathBuf,
+}
+
+/// Directories as they were at one moment, to be read at leisure.
+#[async_trait]
+pub trait Snapshots: Send + Sync {
+    /// Whether all of these are taken in a moment, whatever they hold. What cannot be found out is not.
+    fn can(&self, directories: &[PathBuf]) -> bool;
+    /// Directories above each `at` are made, 0700; at `at` itself nothing stands yet. One that is not taken in a
+    /// moment is copied: let it be small. After an error, some may be there.
+    async fn take(&self, all: &[Taken]) -> PortResult<()>;
+    /// Everything at `place` and one level below it. That there is nothing is fine.
+    async fn remove(&self, place: &Path) -> PortResult<()>;
+}
+
 /// Downloads. https, http (with a digest) and file.
 #[async_trait]
 pub trait Fetch: Send + Sync {

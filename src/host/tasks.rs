@@ -188,6 +188,7 @@ mod tests {
             limits: Default::default(),
             slice: "socle.slice".into(),
             timeout_s: 60,
+            ending: Default::default(),
             wanted_by: vec!["multi-user.target".into()],
             stdin: None,
             stdout: None,

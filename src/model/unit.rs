@@ -75,6 +75,17 @@ pub enum Readiness {
     Oneshot,
 }
 
+/// How a service is asked to end, before it is killed after its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// SIGTERM to all of its processes.
+    #[default]
+    Term,
+    /// SIGQUIT to its main process, which has its children end what they have begun: PHP-FPM, nginx.
+    Quit,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceUnit {
     pub description: String,
@@ -96,6 +107,8 @@ pub struct ServiceUnit {
     pub slice: String,
     /// Seconds to start, and to stop.
     pub timeout_s: u32,
+    #[serde(default)]
+    pub ending: Ending,
     /// Started at boot.
     pub wanted_by: Vec<String>,
     /// Standard input and output as files, for tasks.
@@ -173,6 +186,10 @@ impl ServiceUnit {
         self.process(&mut out);
         line(&mut out, "TimeoutStartSec", &self.timeout_s.to_string());
         line(&mut out, "TimeoutStopSec", &self.timeout_s.to_string());
+        if self.ending == Ending::Quit {
+            line(&mut out, "KillSignal", "SIGQUIT");
+            line(&mut out, "KillMode", "mixed");
+        }
         if self.readiness != Readiness::Oneshot {
             line(&mut out, "Restart", "on-failure");
             line(&mut out, "RestartSec", "1");

@@ -7,8 +7,8 @@ mod run;
 mod web;
 
 pub use app::{App, Param, ParamKind, Platform, Release, Rule, Source, SourceKind, Versions};
-pub use disk::{Db, Directory, File, Layout, Link, Mode, Owner, Secret, Write};
-pub use run::{Apt, Backup, Exceptions, Php, Run, Runtime, Seed, Service, Step, Timer};
+pub use disk::{Db, Directory, File, Layout, Link, Mode, OURS, Owner, Secret, Write, is_below};
+pub use run::{Apt, Backup, Command, Exceptions, Php, Run, Runtime, Seed, Service, Step, Timer};
 pub use web::{Health, Web, WebKind};
 
 /// The only version of this form.

@@ -1,8 +1,6 @@
 //! Backups of real applications: brought back in place, and on a blank server.
 
-use std::process::Command;
-
-use crate::machine::{Machine, wait_for};
+use crate::machine::Machine;
 use crate::wordpress;
 
 const BLOG: &str = "blog.example.org";
@@ -69,8 +67,7 @@ fn a_lost_instance_and_a_lost_server_come_back() {
 
     // The server burns; its repository was elsewhere.
     let other = Machine::new("web-trixie");
-    let (from, to) = (machine.root().join("srv/backup"), other.root().join("srv/backup"));
-    assert!(Command::new("cp").arg("-a").args([&from, &to]).status().unwrap().success());
+    machine.copy_to(&other, "/srv/backup");
     drop(machine);
     other.write("/root/key", "not-the-key\n");
     let wrong = other.socle(&["agent", "recover", "--repository", "/srv/backup", "--key-file", "/root/key"]);
@@ -103,11 +100,7 @@ fn a_damaged_repository_is_told_and_no_backup_is_good() {
     machine.socle(&["agent", "backup", "now"]).expect(0);
     let packs = machine.run(&["find", "/srv/backup/data", "-type", "f"]).expect(0);
     let pack = packs.lines().next().unwrap();
-    let path = machine.root().join(pack.trim_start_matches('/'));
-    let mut bytes = std::fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
+    machine.flip(pack);
     let checked = machine.socle(&["agent", "backup", "check", "--all"]);
     assert_eq!(checked.code, 3);
     assert!(
@@ -145,122 +138,6 @@ fn keys_come_and_go(machine: &Machine) {
     assert!(unknown.code != 0 && unknown.stderr.contains("no key of `home` is `nothing`"), "{}", unknown.stderr);
 }
 
-/// Names of everything a drill makes, wherever it stands.
-fn left_of_a_drill(machine: &Machine) -> String {
-    let places =
-        ["/srv/socle", "/run/systemd/system", "/run/socle", "/var/lib/socle", "/var/cache/socle", "/etc/nginx"];
-    let mut find = vec!["find"];
-    find.extend(places);
-    find.extend(["-name", "*socle-drill*", "-not", "-name", "socle-drill@*"]);
-    let files = machine.run(&find).stdout;
-    let users = machine.run(&["getent", "passwd", "socle-socle-drill"]).stdout;
-    let databases = machine.run(&["mariadb", "-N", "-e", "show databases like 'socle_drill'"]).expect(0);
-    let roles = machine.run(&["mariadb", "-N", "-e", "select User from mysql.global_priv where User like '%drill%'"]);
-    let units = machine.run(&["systemctl", "list-units", "--all", "--plain", "--no-legend", "socle-*-drill-*"]).stdout;
-    [files, users, databases, roles.expect(0), units].concat()
-}
-
-#[test]
-fn a_drill_proves_a_backup_and_a_copy_stands_beside_the_original() {
-    let machine = Machine::new("web-trixie");
-    machine.write("/root/blog.toml", &document());
-    machine.socle(&["agent", "apply", "/root/blog.toml"]).expect(0);
-    let picture = "/srv/socle/blog/data/wp-content/picture.bin";
-    machine.run(&["install", "-o", "socle-blog", "-g", "socle-blog", "-m", "640", "/usr/bin/true", picture]).expect(0);
-    sql(&machine, "update wp_options set option_value = 'Avant' where option_name = 'blogname'");
-    let link = format!("http://{BLOG}/?p=1 and http://{BLOG}.uk/");
-    sql(&machine, &format!("update wp_posts set post_content = '<p>{link}</p>' where ID = 1"));
-    let serialized = format!("a:1:{{s:3:\"url\";s:{}:\"http://{BLOG}/x\";}}", format!("http://{BLOG}/x").len());
-    sql(&machine, &format!("insert into wp_options (option_name, option_value) values ('it', '{serialized}')"));
-    sql(&machine, "create definer = `socle-blog`@localhost sql security definer view seen as select * from wp_posts");
-    // Of a drill, nothing reaches even this machine.
-    let reaches = format!(
-        "<?php if (str_contains(WP_CONTENT_DIR, 'socle-drill') && @fsockopen('{}', 80, $e, $m, 2)) die('reached');",
-        machine.address()
-    );
-    machine.write("/srv/socle/blog/data/wp-content/mu-plugins/reaches.php", &reaches);
-    machine.run(&["chown", "-R", "socle-blog:", "/srv/socle/blog/data/wp-content/mu-plugins"]).expect(0);
-    assert_eq!(machine.socle(&["agent", "backup", "drill", "blog"]).code, 2, "nothing was saved yet");
-    machine.socle(&["agent", "backup", "now"]).expect(0);
-
-    // The drill leaves no trace but what it found.
-    let drilled = machine.socle(&["agent", "backup", "drill", "blog", "--json"]);
-    assert_eq!(drilled.code, 0, "{} {}", drilled.stdout, drilled.stderr);
-    let found = drilled.json();
-    assert!(found["rto_ms"].as_u64().unwrap() > 0 && found["tables"].as_u64().unwrap() > 10, "{found}");
-    assert_eq!(left_of_a_drill(&machine), "");
-    machine.socle(&["agent", "apply"]).expect(0);
-    let status = machine.socle(&["agent", "status", "--json"]).json();
-    assert_eq!(status["backups"][0]["drill"]["rto_ms"], found["rto_ms"], "{status}");
-    // As the timer does it, after one that was killed.
-    assert_eq!(machine.run(&["systemctl", "is-active", "socle-drill@home.timer"]).stdout.trim(), "active");
-    let in_its_database = || {
-        wait_for("a drill in its database", std::time::Duration::from_secs(60), || {
-            machine.run(&["test", "-d", "/var/lib/mysql/socle_drill"]).ok()
-        })
-    };
-    let mut ended = machine.start(&["socle", "agent", "backup", "drill", "blog"]);
-    in_its_database();
-    machine.run(&["pkill", "-TERM", "-o", "-x", "socle"]).expect(0);
-    assert!(!ended.wait().unwrap().success());
-    assert_eq!(left_of_a_drill(&machine), "");
-    let mut killed = machine.start(&["socle", "agent", "backup", "drill", "blog"]);
-    in_its_database();
-    machine.run(&["pkill", "-KILL", "-x", "socle"]).expect(0);
-    killed.wait().unwrap();
-    assert_ne!(left_of_a_drill(&machine), "");
-    let started = machine.run(&["systemctl", "start", "socle-drill@home.service"]);
-    let journal = machine.run(&["journalctl", "--no-pager", "--unit=socle-drill@home.service"]).stdout;
-    assert_eq!(started.code, 0, "{journal}");
-    assert!(journal.contains("it answers after"), "{journal}");
-    assert_eq!(left_of_a_drill(&machine), "");
-
-    // Beside the original, which goes on.
-    assert_eq!(machine.socle(&["agent", "restore", "blog", "--as", "copy"]).code, 2, "a domain is needed");
-    let aside = ["agent", "restore", "blog", "--as", "copy", "--domain", "the-copy.example.org"];
-    let plan = machine.socle(&aside).expect(3);
-    assert!(plan.contains("[instances.copy]") && plan.contains("`blog` goes on"), "{plan}");
-    assert!(!machine.root().join("srv/socle/copy").exists(), "a plan changes nothing");
-    machine.socle(&[&aside[..], &["--yes"]].concat()).expect(0);
-    let (status, body) = machine.get("the-copy.example.org", "/?p=1");
-    assert!(status == 200 && body.contains("Avant"), "{status} {body}");
-    assert!(body.contains("//the-copy.example.org/?p=1 and") && body.contains(&format!("http://{BLOG}.uk/")), "{body}");
-    let (status, body) = machine.get(BLOG, "/?p=1");
-    assert!(status == 200 && body.contains(&link), "{status} {body}");
-    let of_copy = |statement: &str| machine.run(&["mariadb", "-N", "copy", "-e", statement]).expect(0);
-    let moved = of_copy("select option_value from wp_options where option_name = 'it'");
-    assert_eq!(moved.trim(), "a:1:{s:3:\"url\";s:29:\"http://the-copy.example.org/x\";}");
-    assert_ne!(of_copy("select count(*) from seen").trim(), "0", "code runs with the copy's rights");
-    let theirs = machine.run(&["stat", "-c", "%U:%G %a", "/srv/socle/copy/data/wp-content/picture.bin"]).expect(0);
-    assert_eq!(theirs.trim(), "socle-copy:socle-copy 640");
-    let salt = "/var/lib/socle/secrets/blog/auth-salt";
-    assert_eq!(machine.read(salt), machine.read(&salt.replace("blog", "copy")));
-    let again = machine.socle(&["agent", "apply"]).expect(0);
-    assert!(again.contains("nothing to do"), "{again}");
-    assert_eq!(
-        machine.socle(&[&aside[..], &["--yes"]].concat()).code,
-        0,
-        "it is in the document: brought back into it"
-    );
-
-    // One byte of the largest pack: the pictures of the blog.
-    let packs = machine.run(&["find", "/srv/backup/data", "-type", "f", "-printf", "%s %p\n"]).expect(0);
-    let size = |line: &&str| line.split(' ').next().unwrap().parse::<u64>().unwrap();
-    let pack = packs.lines().max_by_key(size).unwrap().split(' ').nth(1).unwrap();
-    let path = machine.root().join(pack.trim_start_matches('/'));
-    let mut bytes = std::fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
-    let failed = machine.socle(&["agent", "backup", "drill", "blog"]);
-    assert_eq!(failed.code, 3, "{} {}", failed.stdout, failed.stderr);
-    assert!(failed.stdout.contains("blog") && failed.stdout.contains("FAILED"), "{}", failed.stdout);
-    assert_eq!(left_of_a_drill(&machine), "");
-    let status = machine.socle(&["agent", "status"]).stdout;
-    assert!(status.contains("the last drill of `blog` from `home` failed"), "{status}");
-    assert_eq!(machine.get(BLOG, "/").0, 200);
-}
-
 /// An application with a PostgreSQL database, as an association might write its own.
 const COUNTED: &str = r#"schema = 1
 [app]
@@ -274,6 +151,8 @@ scheme = "any"
 kind = "empty"
 [[db]]
 engine = "postgresql"
+[layout]
+directory = [{ path = "uploads" }, { path = "shared/deep", mode = "0700" }]
 [[install]]
 name = "count"
 [install.run]
@@ -286,6 +165,15 @@ locations = "nginx.conf"
 path = "/"
 contains = "counted at {domain}"
 "#;
+
+pub fn rows(machine: &Machine, database: &str) -> String {
+    let count = "select count(*) from \"Odd name\"";
+    machine.run(&["runuser", "-u", "postgres", "--", "psql", "-XAtd", database, "-c", count]).expect(0)
+}
+
+fn letters(machine: &Machine, instance: &str) -> [String; 2] {
+    ["uploads", "shared/deep"].map(|place| machine.read(&format!("/srv/socle/{instance}/{place}/letter")))
+}
 
 pub fn counted(machine: &Machine) {
     machine.write("/etc/socle/recipes/counted/recipe.toml", COUNTED);
@@ -310,29 +198,27 @@ fn every_kind_of_application_comes_back() {
     machine.write("/root/all.toml", &document.concat());
     machine.socle(&["agent", "apply", "/root/all.toml"]).expect(0);
     machine.write("/srv/socle/page/data/public/index.html", "<h1>Bonjour</h1>");
+    // Beside `data`, where its recipe has it.
+    for place in ["uploads", "shared/deep"] {
+        machine.write(&format!("/srv/socle/seven/{place}/letter"), "Chère amie");
+    }
     // As the timer does it: a unit that sees no process of the database server.
-    let started = machine.run(&["systemctl", "start", "socle-backup@home.service"]);
-    let journal = machine.run(&["journalctl", "--no-pager", "--unit=socle-backup@home.service"]).stdout;
-    assert_eq!(started.code, 0, "{journal}");
+    machine.run_unit("socle-backup@home.service");
     for (name, tables) in [("cal", 0), ("page", 0), ("seven", 1)] {
         let drilled = machine.socle(&["agent", "backup", "drill", name, "--json"]);
         assert_eq!(drilled.code, 0, "{name}: {} {}", drilled.stdout, drilled.stderr);
         assert_eq!(drilled.json()["tables"], tables, "{name}");
     }
-    let rows = |machine: &Machine, database: &str| {
-        let count = "select count(*) from \"Odd name\"";
-        machine.run(&["runuser", "-u", "postgres", "--", "psql", "-XAtd", database, "-c", count]).expect(0)
-    };
     let aside = ["agent", "restore", "seven", "--as", "eight", "--domain", "eight.example.org", "--yes"];
     machine.socle(&aside).expect(0);
     assert_eq!(rows(&machine, "eight").trim(), "7");
+    assert_eq!(letters(&machine, "eight"), ["Chère amie"; 2]);
     assert_eq!(machine.get("eight.example.org", "/").1, "counted at eight.example.org");
     machine.socle(&["agent", "backup", "now"]).expect(0);
     let key = machine.socle(&["agent", "backup", "key"]).expect(0);
 
     let other = Machine::new("web-trixie");
-    let (from, to) = (machine.root().join("srv/backup"), other.root().join("srv/backup"));
-    assert!(Command::new("cp").arg("-a").args([&from, &to]).status().unwrap().success());
+    machine.copy_to(&other, "/srv/backup");
     let modes = |machine: &Machine| {
         let stat = ["find", "/srv/socle/cal/data", "/srv/socle/seven/data", "-printf", "%p %u:%g %m\n"];
         let mut lines: Vec<String> = machine.run(&stat).expect(0).lines().map(str::to_owned).collect();
@@ -349,6 +235,9 @@ fn every_kind_of_application_comes_back() {
     assert!(!other.root().join("etc/socle/recipes.recovered").exists());
     assert_eq!(modes(&other), before);
     assert_eq!((rows(&other, "seven").trim(), rows(&other, "eight").trim()), ("7", "7"));
+    assert_eq!(letters(&other, "seven"), ["Chère amie"; 2]);
+    let deep = other.run(&["stat", "-c", "%U %a", "/srv/socle/seven/shared/deep"]).expect(0);
+    assert_eq!(deep.trim(), "socle-seven 700");
     assert_eq!(other.get("page.example.org", "/").1, "<h1>Bonjour</h1>");
     assert!(other.get("cal.example.org", "/.web/").1.contains("Radicale"));
     for timer in ["socle-backup@home.timer", "socle-drill@home.timer"] {
@@ -426,9 +315,7 @@ fn a_lost_server_comes_back_from_a_friend_over_sftp() {
     let back = blank.socle(&[&recover[..], &["--credentials", "/root/credentials.toml"]].concat());
     assert_eq!(back.code, 0, "{} {}", back.stdout, back.stderr);
     assert_eq!(blank.get("page.example.org", "/").1, "<h1>Bonjour</h1>");
-    let count =
-        ["runuser", "-u", "postgres", "--", "psql", "-XAtd", "seven", "-c", "select count(*) from \"Odd name\""];
-    assert_eq!(blank.run(&count).expect(0).trim(), "7");
+    assert_eq!(rows(&blank, "seven").trim(), "7");
     // It is that server now.
     blank.run(&["systemctl", "start", "socle-backup-remote@friend.service"]).expect(0);
     assert_eq!(blank.socle(&["agent", "backup", "list", "--json"]).json().as_array().unwrap().len(), 4);

@@ -212,6 +212,56 @@ impl Machine {
         lab_ok(&["commit", &self.name, image]);
     }
 
+    pub fn is_active(&self, unit: &str) -> bool {
+        self.run(&["systemctl", "is-active", unit]).code == 0
+    }
+
+    /// Starts a unit that runs to its end.
+    #[track_caller]
+    pub fn run_unit(&self, unit: &str) {
+        let started = self.run(&["systemctl", "start", unit]);
+        let journal = self.run(&["journalctl", "--no-pager", "--unit", unit]).stdout;
+        assert_eq!(started.code, 0, "{journal}");
+    }
+
+    /// Kills a unit that must be at work.
+    #[track_caller]
+    pub fn kill_unit(&self, unit: &str) {
+        self.run(&["systemctl", "kill", "--signal=KILL", unit]).expect(0);
+        let result = || self.run(&["systemctl", "show", "--value", "-p", "Result", unit]).stdout;
+        wait_for("it is killed", Duration::from_secs(60), || (result().trim() != "success").then_some(()));
+        assert_eq!(result().trim(), "signal", "{unit} was over before it was killed");
+    }
+
+    pub fn exists(&self, path: &str) -> bool {
+        self.run(&["test", "-e", path]).code == 0
+    }
+
+    /// A disk of its own with this file system, mounted at `at`.
+    pub fn mount(&self, file_system: &str, at: &str) {
+        let disk = lab_home().join(format!("pool/disks/{}.vdb", self.name));
+        assert!(Command::new("truncate").args(["-s", "6G"]).arg(&disk).status().unwrap().success());
+        let made = Command::new(format!("mkfs.{file_system}")).args(["-q"]).arg(&disk).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        self.disk("6G", "vdb");
+        self.run(&["mount", "-t", file_system, "/dev/vdb", at]).expect(0);
+    }
+
+    /// The same files at the same place of another machine.
+    pub fn copy_to(&self, other: &Machine, path: &str) {
+        let [from, to] = [self, other].map(|machine| machine.root().join(path.trim_start_matches('/')));
+        assert!(Command::new("cp").arg("-a").args([&from, &to]).status().unwrap().success());
+    }
+
+    /// Turns one bit of a file around.
+    pub fn flip(&self, path: &str) {
+        let path = self.root().join(path.trim_start_matches('/'));
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+
     /// Asks the machine's web server for a site.
     pub fn get(&self, host: &str, path: &str) -> (u16, String) {
         let url = format!("http://{host}{path}");

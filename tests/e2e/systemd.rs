@@ -8,6 +8,8 @@ fn inside(image: &str) {
     let program = std::env::current_exe().unwrap();
     machine.lab("push", &[program.to_str().unwrap(), "/root/e2e"]);
     machine.lab("localapt", &[]);
+    machine.run(&["mkdir", "/btrfs"]).expect(0);
+    machine.mount("btrfs", "/btrfs");
     let args = ["/root/e2e", "--ignored", "--exact", "systemd::inside_a_machine", "--nocapture"];
     let done = machine.run(&args);
     assert!(done.stdout.contains("1 passed"), "{}\n{}", done.stdout, done.stderr);

@@ -1,9 +1,8 @@
 //! Upgrades that spoil files: on every file system all of it comes back, by itself.
 
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::machine::{Machine, project};
+use crate::machine::Machine;
 use crate::wordpress;
 
 const BLOG: &str = "blog.example.org";
@@ -54,21 +53,20 @@ fn kept(machine: &Machine) -> Vec<String> {
     listed.split_whitespace().map(str::to_owned).collect()
 }
 
-/// `/srv` of the machine on a disk of its own with this file system.
-fn on(machine: &Machine, file_system: &str) {
-    let disk = project().join(format!("target/lab/pool/disks/{}.vdb", machine.name()));
-    assert!(Command::new("truncate").args(["-s", "6G"]).arg(&disk).status().unwrap().success());
-    let made = Command::new(format!("mkfs.{file_system}")).args(["-q"]).arg(&disk).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    machine.disk("6G", "vdb");
-    machine.run(&["mount", "-t", file_system, "/dev/vdb", "/srv"]).expect(0);
-}
+/// Tells where on the disk the bytes of a file are (ioctl_fiemap(2)).
+const EXTENTS: &str = r#"import fcntl, struct, sys
+most = 512
+about = bytearray(32 + 56 * most)
+struct.pack_into("=QQLLLL", about, 0, 0, 2**64 - 1, 1, 0, most, 0)
+with open(sys.argv[1], "rb") as file:
+    fcntl.ioctl(file, 0xC020660B, about)
+for nth in range(struct.unpack_from("=L", about, 20)[0]):
+    print(*struct.unpack_from("=QQQ", about, 32 + 56 * nth))
+"#;
 
-/// Bytes in use there, everything written.
-fn used(machine: &Machine) -> u64 {
-    machine.run(&["sync", "-f", "/srv"]).expect(0);
-    let told = machine.run(&["df", "--output=used", "-B1", "/srv"]).expect(0);
-    told.lines().last().unwrap().trim().parse().unwrap()
+/// A copy that has its own bytes has them elsewhere.
+fn extents(machine: &Machine, path: &str) -> String {
+    machine.run(&["python3", "-c", EXTENTS, path]).expect(0)
 }
 
 /// Megabytes of uploads for the measurement.
@@ -118,24 +116,21 @@ fn spoilt_files_come_back(machine: &Machine, what: &str, shares: bool) {
     assert_eq!(machine.run(&["bash", "-c", since]).expect(0), "since\n", "{what}");
 
     as_blog(machine, &format!("head -c {}M /dev/urandom >{UPLOADS}/big.bin", big()));
-    let held = used(machine);
     let begun = Instant::now();
     apply(machine, "6.8.7", "Quatre").expect(0);
     let large = begun.elapsed();
-    let more = used(machine).saturating_sub(held) >> 20;
-    println!(
-        "{what}: upgrade {:.1} s, with {} MB of files {:.1} s and {more} MB more on the disk",
-        small.as_secs_f64(),
-        big(),
-        large.as_secs_f64()
-    );
+    // How long is for people and benches to judge.
+    println!("{what}: upgrade {:.1} s, with {} MB of files {:.1} s", small.as_secs_f64(), big(), large.as_secs_f64());
     let again = machine.socle(&["agent", "apply"]).expect(0);
     assert!(again.contains("nothing to do"), "{again}");
-    if shares {
-        assert!(large < small + Duration::from_secs(5), "{what}: {small:?}, then {large:?}");
-        // The release takes a hundred.
-        assert!(more < 100 + big() / 2, "{what}: {more} MB more");
-    }
+    // Not by what the disk has left: space of what was removed comes back later, by a thread of the file system.
+    let copy = machine.run(&["bash", "-c", "ls -d /srv/socle/blog/kept/6.1.9-*/0-data"]).expect(0);
+    let copy = copy.trim().to_owned() + "/wp-content/uploads/big.bin";
+    machine.run(&["cmp", &copy, &format!("{UPLOADS}/big.bin")]).expect(0);
+    machine.run(&["sync", "-f", "/srv"]).expect(0);
+    let (ours, theirs) = (extents(machine, &copy), extents(machine, &format!("{UPLOADS}/big.bin")));
+    assert!(!ours.is_empty() && !theirs.is_empty(), "{what}");
+    assert_eq!(ours == theirs, shares, "{what}: {ours:?} and {theirs:?}");
 }
 
 #[test]
@@ -146,16 +141,16 @@ fn spoilt_files_come_back_on_ext4() {
 #[test]
 fn spoilt_files_come_back_on_btrfs() {
     let machine = Machine::new("web-trixie");
-    on(&machine, "btrfs");
+    machine.mount("btrfs", "/srv");
+    // As an admin's hand, or a version before made it.
+    machine.run(&["mkdir", "-p", "/srv/socle/blog/data"]).expect(0);
     spoilt_files_come_back(&machine, "btrfs", true);
 }
 
 #[test]
 fn spoilt_files_come_back_on_a_subvolume() {
     let machine = Machine::new("web-trixie");
-    on(&machine, "btrfs");
-    machine.run(&["mkdir", "-p", "/srv/socle/blog"]).expect(0);
-    machine.run(&["btrfs", "subvolume", "create", "/srv/socle/blog/data"]).expect(0);
+    machine.mount("btrfs", "/srv");
     spoilt_files_come_back(&machine, "a subvolume of btrfs", true);
     let number = machine.run(&["bash", "-c", "stat -c %i /srv/socle/blog/kept/*/0-data"]).expect(0);
     assert_eq!(number.trim(), "256", "a snapshot, and no copy of each file");
@@ -164,7 +159,7 @@ fn spoilt_files_come_back_on_a_subvolume() {
 #[test]
 fn spoilt_files_come_back_on_xfs() {
     let machine = Machine::new("web-trixie");
-    on(&machine, "xfs");
+    machine.mount("xfs", "/srv");
     spoilt_files_come_back(&machine, "XFS", true);
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use socle::agent::Ledger;
-use socle::agent::backup::{self, BackupError, Brought, Errand, Tidied, key};
+use socle::agent::backup::{self, BackupError, Brought, Errand, Tidied, Trouble, key};
 use socle::engine::Silent;
 use socle::host::vault::Depth;
 use socle::model::Name;
@@ -11,6 +11,10 @@ use socle::model::document::{self, Engine};
 use socle::model::fleet::Origin;
 
 use super::Server;
+
+fn told(troubles: &[Trouble]) -> String {
+    troubles.iter().map(|trouble| format!("{} does not go on: {}\n", trouble.instance, trouble.error)).collect()
+}
 
 impl Server {
     pub(super) async fn back_up(&self, tags: &[&str]) -> String {
@@ -42,11 +46,22 @@ impl Server {
             for damage in &ran.check.damage {
                 let _ = writeln!(out, "{name}: {}: {}", damage.file, damage.what);
             }
+            out += &told(&ran.troubles);
             if ran.forgotten > 0 {
                 let _ = writeln!(out, "{name}: forgot {}", ran.forgotten);
             }
         }
         self.without_root(&out)
+    }
+
+    pub(super) async fn wake(&self) -> String {
+        match self.agent.wake_after_backup().await {
+            Ok(woken) => {
+                let names: String = woken.names.iter().map(|name| format!("{name}: woken\n")).collect();
+                self.without_root(&(names + &told(&woken.troubles)))
+            }
+            Err(error) => self.no_backup(&error),
+        }
     }
 
     pub(super) async fn check_backup(&self) -> String {

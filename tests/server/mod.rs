@@ -20,6 +20,8 @@
 //! | `down ENGINE`, `up ENGINE` | the database server |
 //! | `write ENGINE DATABASE TEXT`, `read ENGINE DATABASE` | what the application keeps there |
 //! | `edit PATH TEXT`, `append PATH TEXT`, `remove PATH`, `mode PATH OCTAL` | files by hand |
+//! | `moments`, `no-moments` | from now on files can be taken in a moment, or not |
+//! | `wake` | what a killed backup left |
 //! | `backup`, `snapshots`, `check-backup` | of every instance, to every repository |
 //! | `restore NAME`, `recover LOCATION [CREDENTIALS]` | the newest snapshot; with the key the server has, or had |
 //! | `prune NAME`, `prune-for NAME FILE` | of this server; by somebody else, with this document |
@@ -44,7 +46,9 @@ use socle::agent::reconcile::{Agent, AgentError};
 use socle::agent::relay::Relay;
 use socle::engine::consequence::{self, Consequence};
 use socle::engine::{Plan, Silent};
-use socle::host::fake::{self, FakeAccounts, FakeDatabases, FakeFetch, FakeProbes, FakeTasks, FakeUnits, FakeVault};
+use socle::host::fake::{
+    self, FakeAccounts, FakeDatabases, FakeFetch, FakeProbes, FakeSnapshots, FakeTasks, FakeUnits, FakeVault,
+};
 use socle::host::{Host, Units};
 use socle::model::document::{self, Engine};
 use socle::model::report::{Report, Status};
@@ -67,6 +71,7 @@ pub struct Server {
     probes: Arc<FakeProbes>,
     fetch: Arc<FakeFetch>,
     vault: Arc<FakeVault>,
+    files: Arc<FakeSnapshots>,
     /// The recovery key, when somebody wrote it down.
     key: Mutex<Option<Secret>>,
     /// Sites that were told what to answer.
@@ -99,6 +104,7 @@ impl Server {
         });
         let packages = Arc::new(Apt::new(units.clone()));
         let (tasks, probes, fetch) = (Arc::<FakeTasks>::default(), Arc::<FakeProbes>::default(), Arc::default());
+        let files = Arc::<FakeSnapshots>::default();
         let host = Host {
             units: units.clone(),
             packages: packages.clone(),
@@ -106,6 +112,7 @@ impl Server {
             databases: databases.clone(),
             fetch: Arc::clone(&fetch) as Arc<_>,
             tasks: tasks.clone(),
+            snapshots: files.clone(),
             probes: probes.clone(),
             ..fake::host(root.path())
         };
@@ -124,7 +131,7 @@ impl Server {
         };
         let documents = documents.to_owned();
         let (told, key) = (Mutex::default(), Mutex::default());
-        Self { root, documents, units, packages, databases, tasks, probes, fetch, vault, key, told, agent }
+        Self { root, documents, units, packages, databases, tasks, probes, fetch, vault, files, key, told, agent }
     }
 
     /// Does one command; what it says.
@@ -161,6 +168,7 @@ impl Server {
                 Err(error) => self.wrong(&error),
             },
             ["backup", tags @ ..] => self.back_up(tags).await,
+            ["wake"] => self.wake().await,
             ["check-backup"] => self.check_backup().await,
             ["snapshots"] => self.snapshots().await,
             ["restore", name] => self.restore(&named(name)).await,
@@ -211,6 +219,8 @@ impl Server {
                     Err(_) => self.probes.silence(host),
                 }
             }
+            ["moments"] => self.files.able(true),
+            ["no-moments"] => self.files.able(false),
             ["burn"] => self.burn(),
             ["damage", location] => self.vault.damage(&self.path(location), "data/ab/abcd"),
             ["delete", location] => self.vault.delete(&self.path(location)),

@@ -5,8 +5,9 @@
 //! /document.toml                the whole document of the server
 //! /secrets/NAME                 what was made up on the server
 //! /databases/ENGINE-NAME.sql    dumps, written while they are taken
-//! /rows.json                    how many rows each table of them has
+//! /rows.json, /sizes.json       how many rows each table of them has; how long each of them is
 //! /data, /config                the instance's own directories
+//! /besides/PATH                 others that its recipe declares
 //! /recipes                      the association's own recipes, of the whole server
 //! ```
 
@@ -34,10 +35,28 @@ pub const RECIPES: &str = "/recipes";
 pub const OWN_RECIPES: &str = "/etc/socle/recipes";
 /// Read after the dumps, whose rows it tells: entries are read in the order of their paths.
 pub const ROWS: &str = "/rows.json";
-/// Directories of an instance that are saved, below its home.
-pub const DIRECTORIES: [&str; 2] = ["data", CONFIG];
-/// What its recipe makes of it.
+/// The same.
+pub const SIZES: &str = "/sizes.json";
+/// What its recipe makes of an instance.
 pub const CONFIG: &str = "config";
+
+/// Where a directory of the instance's home stands in a snapshot: before the dumps, as every tree does whose writers
+/// stand still while it is read.
+pub fn place_of(directory: &str) -> PathBuf {
+    match directory {
+        "data" | CONFIG => format!("/{directory}").into(),
+        other => format!("/besides/{other}").into(),
+    }
+}
+
+/// The same as one name, for where several stand side by side; no recipe writes a `+`.
+pub fn flat(directory: &str) -> String {
+    directory.replace('/', "+")
+}
+
+pub fn home(instance: &Name) -> PathBuf {
+    format!("/srv/socle/{instance}").into()
+}
 
 /// What finds the snapshots of an instance.
 pub fn tags(instance: &Name) -> Vec<String> {
@@ -81,9 +100,17 @@ pub struct Manifest {
     pub release: ReleaseId,
     pub at: Timestamp,
     pub databases: Vec<(Engine, String)>,
+    /// Directories of its home that were there to be saved.
+    #[serde(default = "as_it_was_once")]
+    pub directories: Vec<String>,
     /// What URLs without a digest gave first: they must give the same on another server.
     #[serde(default)]
     pub seen: BTreeMap<String, Digest>,
+}
+
+/// Before recipes could declare others.
+fn as_it_was_once() -> Vec<String> {
+    ["data", CONFIG].map(str::to_owned).into()
 }
 
 /// Where a dump stands in the snapshot.
@@ -91,32 +118,46 @@ pub fn dump_path(engine: Engine, database: &str) -> PathBuf {
     format!("/databases/{}-{database}.sql", engine.as_str()).into()
 }
 
-/// Everything but the databases, which are read while they are dumped.
-pub fn entries(host: &Host, manifest: &Manifest, document: &str) -> Vec<Entry> {
+/// Everything but the databases, which are read while they are dumped. `files`: where each of its directories is read.
+pub fn entries(host: &Host, manifest: &Manifest, document: &str, files: &Files) -> Vec<Entry> {
     let text = serde_json::to_string_pretty(manifest).expect("a manifest is plain data");
     let bytes = |path: &str, text: String| Entry { path: path.into(), from: Source::Bytes(Secret::new(text)) };
     let mut entries = vec![bytes(MANIFEST, text), bytes(DOCUMENT, document.to_owned())];
     entries.extend(tree(SECRETS.into(), host.path(format!("{}/{}", secret::DIRECTORY, manifest.instance))));
     entries.extend(tree(RECIPES.into(), host.path(OWN_RECIPES)));
-    entries.extend(files(host, &manifest.instance));
+    entries.extend(trees(files));
     entries
 }
 
-/// The instance's own directories.
-pub fn files(host: &Host, name: &Name) -> Vec<Entry> {
-    let own = |directory: &str| tree(format!("/{directory}"), host.path(format!("/srv/socle/{name}/{directory}")));
-    DIRECTORIES.into_iter().filter_map(own).collect()
+/// Directories of an instance, relative to its home, and where they are read.
+pub type Files = Vec<(String, PathBuf)>;
+
+pub fn trees(files: &Files) -> impl Iterator<Item = Entry> {
+    let tree = |(directory, from): &(String, PathBuf)| Entry {
+        path: place_of(directory),
+        from: Source::Tree { from: from.clone(), except: Vec::new() },
+    };
+    files.iter().map(tree)
+}
+
+/// Those that are there, where they are.
+pub fn files(host: &Host, name: &Name, directories: &[String]) -> Files {
+    let all = directories.iter().map(|directory| (directory.clone(), host.path(home(name).join(directory))));
+    all.filter(|(_, path)| !absent(path)).collect()
 }
 
 /// What cannot be looked at is no absent one: it is read, and the backup fails by it.
+fn absent(path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
+}
+
 fn tree(path: String, from: PathBuf) -> Option<Entry> {
-    let absent = matches!(from.try_exists(), Ok(false));
-    (!absent).then(|| Entry { path: path.into(), from: Source::Tree { from, except: Vec::new() } })
+    (!absent(&from)).then(|| Entry { path: path.into(), from: Source::Tree { from, except: Vec::new() } })
 }
 
 /// The place of a staged directory beside what it replaces.
 pub fn staged(home: &Path, directory: &str) -> PathBuf {
-    home.join("restoring").join(directory)
+    home.join("restoring").join(flat(directory))
 }
 
 #[cfg(test)]
@@ -128,6 +169,28 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(tree("/data".to_owned(), file.path().join("inside-a-file")).is_some());
         assert!(tree("/data".to_owned(), file.path().with_extension("absent")).is_none());
+    }
+
+    /// What is read behind the first dump is read when the instance runs again.
+    #[test]
+    fn every_directory_stands_before_the_dumps() {
+        let dump = dump_path(Engine::Mariadb, "blog");
+        for directory in ["data", "config", "uploads", "zoo", "a/deep/one"] {
+            assert!(place_of(directory) < dump, "{directory}");
+        }
+        assert_ne!(flat("a/b"), flat("a-b"));
+    }
+
+    #[test]
+    fn a_manifest_of_before_tells_what_was_saved_then() {
+        let text = "schema = 1\n[instances.blog]\nrecipe = \"static\"\nversion = \"1\"\ndomain = \"a.example.org\"\n";
+        let wanted = crate::model::document::parse("a.toml", text).unwrap().instances.into_values().next().unwrap();
+        let told = serde_json::json!({
+            "form": 1, "server": "s", "instance": "blog", "at": "2026-01-01T00:00:00Z", "databases": [], "release": "1-0",
+            "wanted": wanted,
+        });
+        let manifest: Manifest = serde_json::from_value(told).unwrap();
+        assert_eq!(manifest.directories, ["data", "config"]);
     }
 
     #[test]

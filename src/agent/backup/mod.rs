@@ -6,9 +6,11 @@
 //! the next pass puts it in place ([`restore`]).
 
 mod beside;
+mod choose;
 mod content;
 pub mod drill;
 mod dumps;
+mod frozen;
 pub mod keep;
 pub mod key;
 mod missing;
@@ -21,6 +23,8 @@ mod rows;
 mod run;
 mod standing;
 mod still;
+mod take_up;
+mod trouble;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +34,8 @@ pub use prune::Tidied;
 pub use reach::Brought;
 pub use record::Record;
 pub use run::{Errand, Outcome, Ran};
+pub use still::Woken;
+pub use trouble::Trouble;
 
 use super::ledger::Ledger;
 use super::reconcile::{Agent, AgentError};
@@ -77,6 +83,8 @@ pub enum BackupError {
     Unsettled(Name),
     #[error("`{0}` was changed by a pass while it was saved")]
     Moved(Name),
+    #[error("`{command}` of `{instance}` ended with code {code}; its last words: {output}")]
+    Command { instance: Name, command: String, code: i32, output: String },
     #[error("cannot stage `{path}`")]
     Stage { path: PathBuf, source: std::io::Error },
     #[error("`{other}` is of the recipe `{has}`, and the snapshot of `{needs}`")]
@@ -217,6 +225,7 @@ impl BackupError {
             ),
             BackupError::Foreign { .. } => ("backup.foreign", Some("any restic client restores it".into())),
             BackupError::Unsettled(_) => ("backup.unsettled", Some("socle agent apply".into())),
+            BackupError::Command { .. } => ("backup.command", Some("socle agent backup wake".into())),
             BackupError::Moved(_) => ("backup.moved", Some("try again".into())),
             BackupError::Stage { .. } => ("backup.stage", Some("see `df -h /srv/socle /var/lib/socle`".into())),
             BackupError::NotBlank => {

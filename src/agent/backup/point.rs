@@ -1,25 +1,24 @@
 //! One snapshot of one instance, of one moment: its databases, its files, and what they belong to.
 //!
-//! Files are read while nothing of the instance runs. So that this is short they are read once before, while it runs:
-//! then only what was written since is read again. The databases' own transactions begin while it stands still, and
-//! are read on when it runs again.
+//! The instance stands still, its files are taken as a snapshot of the file system and the transactions of its
+//! databases begin; then it goes on, and both are read at leisure. Where there are no such snapshots its files are read
+//! while it stands still: once before, while it runs, so that then only what was written since is read again.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::BackupError;
-use super::content::{self, FORM, Manifest};
+use super::content::{self, FORM, Files, Manifest};
+use super::frozen::Frozen;
 use super::rows::Counting;
-use super::run::server;
-use super::still::Still;
+use super::run::{To, server};
 use crate::agent::ledger::Ledger;
 use crate::agent::reconcile::{Agent, AgentError};
-use crate::host::vault::{Access, Entry, Moment, Moments, Order, Saved, SnapshotId, Source};
+use crate::host::vault::{Entry, Moment, Moments, Order, Saved, SnapshotId, Source};
 use crate::host::{DumpStream, PortError};
-use crate::model::document::{Document, Engine};
+use crate::model::document::Engine;
 use crate::model::{Kind, Name, ResourceId};
 use crate::resources::AnyDesired;
 use crate::resources::setup::{self, State};
@@ -32,21 +31,46 @@ struct Later {
     tell: oneshot::Sender<Result<(), String>>,
 }
 
+/// The instance of which a moment is saved.
+struct Subject<'a> {
+    name: &'a Name,
+    /// How far it is set up; it must not change meanwhile.
+    state: &'a State,
+    wanted: &'a setup::Desired,
+    /// Something of it runs that is to stand still.
+    runs: bool,
+    frozen: Option<&'a Frozen>,
+}
+
 impl Agent {
     /// What was saved, and how long the instance stood still for it.
     pub(super) async fn save(
         &self,
-        access: &Access,
-        document: &Document,
+        to: &To<'_>,
         (name, newest): (&Name, Option<SnapshotId>),
-        tags: &BTreeSet<Name>,
     ) -> Result<(Saved, Option<Duration>), BackupError> {
+        let wanted = self.setup_of(&Ledger::load(&self.state).map_err(AgentError::from)?, name)?;
+        let files = content::files(&self.host, name, &wanted.saved);
+        let frozen = self.freezable(name, to.repository, &files);
+        let saved = self.save_from(to, (name, newest), (&wanted, &files, frozen.as_ref())).await;
+        if let Some(frozen) = frozen {
+            to.troubles.take(self.thaw(name, frozen).await);
+        }
+        saved
+    }
+
+    async fn save_from(
+        &self,
+        to: &To<'_>,
+        (name, newest): (&Name, Option<SnapshotId>),
+        (wanted, files, frozen): (&setup::Desired, &Files, Option<&Frozen>),
+    ) -> Result<(Saved, Option<Duration>), BackupError> {
+        let To { access, document, .. } = to;
         let ledger = Ledger::load(&self.state).map_err(AgentError::from)?;
         let before = self.settled(name)?;
         let State::Installed { release } = &before else { return Err(BackupError::Unsettled(name.clone())) };
         let asked = document.instances.get(name).ok_or_else(|| AgentError::NoSuchInstance(name.clone()))?;
         let good = ledger.good.get(name).filter(|good| good.release == *release);
-        let wanted = self.setup_of(&ledger, name)?;
         let manifest = Manifest {
             form: FORM,
             server: server(self, document),
@@ -54,17 +78,18 @@ impl Agent {
             wanted: good.map_or(asked, |good| &good.instance).clone(),
             release: release.clone(),
             at: (self.now)(),
-            databases: wanted.databases,
+            databases: wanted.databases.clone(),
+            directories: files.iter().map(|(directory, _)| directory.clone()).collect(),
             seen: ledger.seen.clone(),
         };
         let text = ledger.accepted.as_ref().map(|accepted| accepted.text.as_str()).unwrap_or_default();
-        let mut entries = content::entries(&self.host, &manifest, text);
-        let stops = if wanted.stands_still { wanted.units } else { BTreeSet::new() };
-        let stops = if self.running(&stops).await?.is_empty() { BTreeSet::new() } else { stops };
-        let parent = match stops.is_empty() {
+        let read = frozen.map_or(files, |frozen| &frozen.files);
+        let mut entries = content::entries(&self.host, &manifest, text, read);
+        let runs = !wanted.quiet.is_loud() && !self.running(&wanted.units).await?.is_empty();
+        let parent = match runs && frozen.is_none() {
+            true => Some(self.save_ahead(to, &manifest, files, newest).await?),
             // With a tag of its own it is found by none before it.
-            true => newest.filter(|_| !tags.is_empty()),
-            false => Some(self.save_ahead(access, &manifest, newest).await?),
+            false => newest.filter(|_| !to.tags.is_empty()),
         };
         let (mut rows, mut dumps) = (Counting::default(), Vec::new());
         for (engine, database) in &manifest.databases {
@@ -74,17 +99,18 @@ impl Agent {
             let from = Source::Stream { from: dump.from, whole: dump.whole };
             entries.push(Entry { path: content::dump_path(*engine, database), from });
         }
-        entries.extend(rows.entry()?);
+        entries.extend(rows.entries()?);
         let (moment, moments) = Moment::new();
         let order = Order {
             host: manifest.server.clone(),
-            tags: content::tags(name).into_iter().chain(tags.iter().map(Name::to_string)).collect(),
+            tags: content::tags(name).into_iter().chain(to.tags.iter().map(Name::to_string)).collect(),
             at: manifest.at,
             entries,
             parent,
             moment: Some(moment),
         };
-        let at_rest = self.at_rest(name, &before, &stops, dumps, moments);
+        let subject = Subject { name, state: &before, wanted, runs, frozen };
+        let at_rest = self.at_rest(to, &subject, dumps, moments);
         let (saved, stood) = tokio::join!(self.vault.save(access, order, &*self.host.progress), at_rest);
         // Why it was given up comes before that it was.
         let stood = stood?;
@@ -103,61 +129,63 @@ impl Agent {
     /// with what no rule keeps.
     async fn save_ahead(
         &self,
-        access: &Access,
+        to: &To<'_>,
         manifest: &Manifest,
+        files: &Files,
         newest: Option<SnapshotId>,
     ) -> Result<SnapshotId, BackupError> {
         let order = Order {
             host: manifest.server.clone(),
             tags: content::unfinished(&manifest.instance),
             at: manifest.at,
-            entries: content::files(&self.host, &manifest.instance),
+            entries: content::trees(files).collect(),
             parent: newest,
             moment: None,
         };
-        Ok(self.vault.save(access, order, &*self.host.progress).await?.snapshot.id)
+        Ok(self.vault.save(to.access, order, &*self.host.progress).await?.snapshot.id)
     }
 
-    /// Whatever happens in here, the instance runs again after it.
+    /// Whatever happens in here, the instance goes on after it.
     async fn at_rest(
         &self,
-        name: &Name,
-        before: &State,
-        stops: &BTreeSet<String>,
+        to: &To<'_>,
+        subject: &Subject<'_>,
         dumps: Vec<Later>,
         moments: Moments,
     ) -> Result<Option<Duration>, BackupError> {
+        let Subject { name, wanted, runs, frozen, .. } = subject;
         let Moments { ready, go, read } = moments;
         if ready.await.is_err() {
             // The vault tells why.
             return Ok(None);
         }
-        let still = match stops.is_empty() {
-            true => None,
-            false => Some(self.stand_still(name, stops).await?),
+        if let Some(frozen) = frozen {
+            self.flush(frozen).await?;
+        }
+        let still = match runs {
+            true => Some(self.stand_still(name, wanted, to.troubles).await?),
+            false => None,
         };
-        let begun = self.begin(name, before, dumps).await;
-        if begun.is_ok() {
+        let begun = self.begin(subject, dumps).await;
+        let mut go = Some(go);
+        if begun.is_ok() && frozen.is_none() {
             // A vault that is gone tells why.
-            let _ = go.send(());
+            let _ = go.take().map(|go| go.send(()));
             let _ = read.await;
-        } else {
-            drop(go);
         }
-        let stood = self.woken(still).await?;
-        begun.map(|()| stood)
+        let stood = match still {
+            Some(still) => Some(self.wake(still, to.troubles).await),
+            None => None,
+        };
+        begun?;
+        // What was taken is read when it runs again.
+        let _ = go.map(|go| go.send(()));
+        Ok(stood)
     }
 
-    async fn woken(&self, still: Option<Still>) -> Result<Option<Duration>, BackupError> {
-        match still {
-            None => Ok(None),
-            Some(still) => self.wake(still).await.map(Some),
-        }
-    }
-
-    async fn begin(&self, name: &Name, before: &State, dumps: Vec<Later>) -> Result<(), BackupError> {
-        if self.settled(name)? != *before {
-            return Err(BackupError::Moved(name.clone()));
+    async fn begin(&self, subject: &Subject<'_>, dumps: Vec<Later>) -> Result<(), BackupError> {
+        if self.settled(subject.name)? != *subject.state {
+            return Err(BackupError::Moved(subject.name.clone()));
         }
         for Later { engine, database, mut to, tell } in dumps {
             let DumpStream { from, whole } = self.host.databases.dump_stream(engine, &database).await?;
@@ -174,7 +202,10 @@ impl Agent {
                 let _ = tell.send(ended);
             });
         }
-        Ok(())
+        match subject.frozen {
+            Some(frozen) => self.freeze(frozen).await,
+            None => Ok(()),
+        }
     }
 
     /// How far the instance is set up.

@@ -1,5 +1,6 @@
-//! How many rows each table has: counted in the dumps while they are saved, so at the very point they are of, and
-//! told in the snapshot itself. What is brought back has as many.
+//! How many rows each table has, and how long each dump is: counted in the dumps while they are saved, so at the very
+//! point they are of, and told in the snapshot itself. What is brought back has as many, and room for it is looked for
+//! before.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -7,16 +8,20 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
+use serde::Serialize;
 
 use super::BackupError;
-use super::content::ROWS;
+use super::content::{ROWS, SIZES};
 use crate::host::DumpStream;
-use crate::host::sql::scan::{self, Rows};
+use crate::host::sql::scan::{self, Passed, Rows};
 use crate::host::vault::{Entry, Source};
 use crate::model::document::Engine;
 
 /// By `ENGINE-NAME`, as the dumps are called.
 pub type AllRows = BTreeMap<String, Rows>;
+
+/// Bytes of the dumps, by the same names.
+pub type AllSizes = BTreeMap<String, u64>;
 
 pub fn key(engine: Engine, database: &str) -> String {
     format!("{}-{database}", engine.as_str())
@@ -24,7 +29,7 @@ pub fn key(engine: Engine, database: &str) -> String {
 
 /// What is counted while a snapshot is made.
 #[derive(Default)]
-pub struct Counting(Vec<(String, BoxFuture<'static, Option<Rows>>)>);
+pub struct Counting(Vec<(String, BoxFuture<'static, Option<Passed>>)>);
 
 impl Counting {
     /// The dump, whose rows will be known.
@@ -35,30 +40,52 @@ impl Counting {
     }
 
     /// What tells them, once all dumps were read to their end; nothing without databases.
-    pub fn entry(self) -> Result<Option<Entry>, BackupError> {
+    pub fn entries(self) -> Result<Vec<Entry>, BackupError> {
         if self.0.is_empty() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let (from, to) = std::io::pipe().map_err(cannot)?;
-        let mut to = File::from(std::os::fd::OwnedFd::from(to));
-        let (tell, whole) = tokio::sync::oneshot::channel();
+        let (rows, tell_rows) = told_later(ROWS)?;
+        let (sizes, tell_sizes) = told_later(SIZES)?;
         tokio::spawn(async move {
-            let mut all = AllRows::new();
-            for (key, rows) in self.0 {
+            let (mut all_rows, mut all_sizes) = (AllRows::new(), AllSizes::new());
+            for (key, passed) in self.0 {
                 // A dump that failed keeps the whole snapshot from being.
-                all.insert(key, rows.await.unwrap_or_default());
+                let Passed { rows, bytes } = passed.await.unwrap_or_default();
+                all_rows.insert(key.clone(), rows);
+                all_sizes.insert(key, bytes);
             }
-            let text = serde_json::to_vec(&all).expect("numbers are plain data");
-            // Longer than what a pipe holds, perhaps.
-            let written = tokio::task::spawn_blocking(move || to.write_all(&text)).await;
-            let ended = match written {
-                Ok(written) => written.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            // Whoever read it may have gone; then there is no snapshot.
-            let _ = tell.send(ended);
+            tell_rows.write(&all_rows).await;
+            tell_sizes.write(&all_sizes).await;
         });
-        Ok(Some(Entry { path: ROWS.into(), from: Source::Stream { from: from.into(), whole } }))
+        Ok(vec![rows, sizes])
+    }
+}
+
+/// A small file of a snapshot whose content is not known yet.
+struct Later {
+    to: File,
+    tell: tokio::sync::oneshot::Sender<Result<(), String>>,
+}
+
+fn told_later(path: &str) -> Result<(Entry, Later), BackupError> {
+    let (from, to) = std::io::pipe().map_err(cannot)?;
+    let (tell, whole) = tokio::sync::oneshot::channel();
+    let entry = Entry { path: path.into(), from: Source::Stream { from: from.into(), whole } };
+    Ok((entry, Later { to: std::os::fd::OwnedFd::from(to).into(), tell }))
+}
+
+impl Later {
+    async fn write(self, content: &impl Serialize) {
+        let Self { mut to, tell } = self;
+        let text = serde_json::to_vec(content).expect("numbers are plain data");
+        // Longer than what a pipe holds, perhaps.
+        let written = tokio::task::spawn_blocking(move || to.write_all(&text)).await;
+        let ended = match written {
+            Ok(written) => written.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        // Whoever read it may have gone; then there is no snapshot.
+        let _ = tell.send(ended);
     }
 }
 

@@ -9,9 +9,10 @@ use serde::Serialize;
 
 use super::prune::PRUNE_KEEPS;
 use super::record::{Check, Failed, Good};
+use super::trouble::{Trouble, Troubles};
 use super::{BackupError, Record, asked_to_end, key, missing};
 use crate::agent::reconcile::Agent;
-use crate::host::vault::{Checked, Depth, Saved, Snapshot};
+use crate::host::vault::{Access, Checked, Depth, Saved, Snapshot};
 use crate::model::Name;
 use crate::model::document::{Document, InstanceState, Repository};
 use crate::model::report::ErrorReport;
@@ -61,12 +62,26 @@ pub struct Ran {
     pub check: Check,
     /// Snapshots that no rule keeps any more.
     pub forgotten: usize,
+    /// What does not go on as it did before, of these instances or of those that an earlier backup left.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<Trouble>,
 }
 
 impl Ran {
     pub fn all_good(&self) -> bool {
-        self.instances.iter().all(|outcome| outcome.good.is_some()) && self.check.damage.is_empty()
+        let saved = self.instances.iter().all(|outcome| outcome.good.is_some());
+        saved && self.check.damage.is_empty() && self.troubles.is_empty()
     }
+}
+
+/// Where a backup goes, and what it learns on the way.
+pub(super) struct To<'a> {
+    pub repository: &'a Name,
+    pub access: &'a Access,
+    pub document: &'a Document,
+    /// Besides those that every snapshot has.
+    pub tags: &'a BTreeSet<Name>,
+    pub troubles: &'a Troubles,
 }
 
 impl Agent {
@@ -92,6 +107,9 @@ impl Agent {
         // By the repository: the key may be of a try that did not reach it, when nobody was told of it.
         let new_key = self.vault.make(&access).await?;
         let mut record = Record::load(&self.state, name)?;
+        let troubles = Troubles::default();
+        troubles.take(self.thaw_left(Some(name)).await);
+        let to = To { repository: name, access: &access, document: &document, tags: &errand.tags, troubles: &troubles };
         let wanted = |instance: &Name| errand.only.is_empty() || errand.only.contains(instance);
         let present = document.instances.iter().filter(|(_, instance)| instance.state != InstanceState::Absent);
         let mut saved = Vec::new();
@@ -99,7 +117,7 @@ impl Agent {
             self.host.progress.say(&format!("saving {instance} to {name}"));
             let newest = record.instances.get(instance).and_then(|saved| saved.good.as_ref());
             let newest = newest.map(|good| good.snapshot.clone());
-            saved.push((instance.clone(), self.save(&access, &document, (instance, newest), &errand.tags).await));
+            saved.push((instance.clone(), self.save(&to, (instance, newest)).await));
         }
         let share = Depth::Share { part: record.next_share % SHARES, of: SHARES };
         let mut checked = self.vault.check(&access, share, &*self.host.progress).await?;
@@ -126,7 +144,8 @@ impl Agent {
             record.pruned_at = Some(now);
             record.store(&self.state, name)?;
         }
-        Ok(Ran { repository: name.clone(), new_key, tags: errand.tags.clone(), instances, check, forgotten })
+        let (tags, troubles) = (errand.tags.clone(), troubles.all());
+        Ok(Ran { repository: name.clone(), new_key, tags, instances, check, forgotten, troubles })
     }
 }
 

@@ -76,7 +76,8 @@ fn steps(all: &[(&str, bool, &[StepId])]) -> Plan {
                 AnyChange::Site(site::Change::Publish { text: "".into(), digest: Digest::of(""), replaces: false })
             }
             false => {
-                AnyChange::Directory(directory::Change::Create { owner: String::new(), group: String::new(), mode: 0 })
+                let (owner, group) = (String::new(), String::new());
+                AnyChange::Directory(directory::Change::Create { owner, group, mode: 0, whole: false })
             }
         };
         Step {

@@ -55,7 +55,8 @@ fn setup_of(release: &str) -> AnyDesired {
         moves: [].into(),
         keep_dumps: BTreeSet::new(),
         units: BTreeSet::new(),
-        stands_still: true,
+        quiet: setup::Quiet { stop: true, ..Default::default() },
+        saved: vec!["data".into()],
     })
 }
 
@@ -88,8 +89,10 @@ fn package_installs_are_one_run() {
 
 #[test]
 fn what_is_needed_comes_first_and_is_waited_for() {
-    let desired =
-        |mode| AnyDesired::Directory(directory::Desired { present: true, owner: "o".into(), group: "g".into(), mode });
+    let desired = |mode| {
+        let (owner, group) = ("o".into(), "g".into());
+        AnyDesired::Directory(directory::Desired { present: true, owner, group, mode, whole: false })
+    };
     let wanted = [wanted("directory:/a", desired(1), &["directory:/z"]), wanted("directory:/z", desired(1), &[])];
     let absent = || AnyObserved::Directory(directory::Observed::Absent);
     let plan = plan(&wanted, &observation(vec![("directory:/a", absent()), ("directory:/z", absent())]));
@@ -108,7 +111,7 @@ fn a_migration_stands_between_stop_and_start() {
     assert_eq!(
         told(&plan),
         [
-            "Stage setup:blog see that the files of 1 can be kept",
+            "Stage setup:blog get ready to keep the files of 1",
             "Withdraw service:socle-blog-php.service stop",
             "Withdraw setup:blog dump the databases of 1",
             "Withdraw setup:blog keep the files of 1",

@@ -42,6 +42,7 @@ struct Below {
     align: [u8; 7],
 }
 
+const SUBVOL_CREATE: u32 = opcode::write::<Named>(GROUP, 14);
 const SNAP_CREATE_V2: u32 = opcode::write::<Create>(GROUP, 23);
 const SNAP_DESTROY: u32 = opcode::write::<Named>(GROUP, 15);
 const GET_SUBVOL_ROOTREF: u32 = opcode::read_write::<Below>(GROUP, 61);
@@ -80,6 +81,22 @@ pub(super) fn snapshot(of: &Path, to: &Path, read_only: bool) -> io::Result<()> 
     Ok(())
 }
 
+/// Makes an empty subvolume at `name` of an open directory of btrfs; needs no more than a directory would.
+#[allow(unsafe_code)]
+pub(super) fn create(parent: &File, name: &OsStr) -> io::Result<()> {
+    let mut named = Named { fd: 0, name: [0; 4088] };
+    fill(&mut named.name, name)?;
+    // SAFETY: the kernel reads a structure of this layout, whose name ends with a zero.
+    unsafe { ioctl(parent, Setter::<SUBVOL_CREATE, Named>::new(named)) }?;
+    Ok(())
+}
+
+/// Whether an open file or directory is on btrfs.
+pub(super) fn is_on(file: &File) -> bool {
+    // Its width is the machine's.
+    rustix::fs::fstatfs(file).is_ok_and(|about| u64::try_from(about.f_type).ok() == Some(MAGIC))
+}
+
 #[allow(unsafe_code)]
 pub(super) fn destroy(path: &Path) -> io::Result<()> {
     let (parent, name) = split(path)?;
@@ -115,11 +132,13 @@ mod tests {
         assert_eq!(size_of::<Named>(), 4096);
         assert_eq!(size_of::<Below>(), 4096);
         assert_eq!([SNAP_CREATE_V2, SNAP_DESTROY, GET_SUBVOL_ROOTREF], [0x5000_9417, 0x5000_940f, 0xd000_943d]);
+        assert_eq!(SUBVOL_CREATE, 0x5000_940e);
     }
 
     #[test]
     fn another_file_system_has_no_subvolumes() {
         assert!(!is_plain_subvolume(Path::new("/proc")));
         assert!(!is_plain_subvolume(Path::new("/nonexistent")));
+        assert!(!is_on(&File::open("/proc").unwrap()));
     }
 }

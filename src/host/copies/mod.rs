@@ -5,7 +5,7 @@
 //! |---|---|
 //! | a subvolume of btrfs with none in it | a snapshot: constant time |
 //! | files of btrfs, or of XFS with reflinks | clones: each shares its extents until one of both is written |
-//! | anything else | copies; holes stay holes |
+//! | anything else | copies; holes stay holes. Made ahead, while the files are in use, and brought up to date ([`catch_up`]) |
 //!
 //! # Guarantees
 //!
@@ -13,15 +13,24 @@
 //! of the copy is a hard link to one of the original. Trees are walked by open directories, never through a link of
 //! an application. When [`make`] answers, the copy is on disk. A mount in the tree is an error, not left out.
 
+mod ahead;
 mod btrfs;
+mod moment;
 mod tree;
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
 use rustix::io::Errno;
+
+pub use ahead::{Since, catch_up, make_ahead};
+#[cfg(any(test, feature = "testing"))]
+pub(super) use moment::take;
+pub use moment::{BtrfsSnapshots, SUBCOMMAND, child_main};
 
 use super::files::mounted_in;
 
@@ -99,6 +108,11 @@ pub fn check_room(trees: &[PathBuf], place: &Path) -> Result<(), CopyError> {
     Ok(())
 }
 
+/// Whether a copy in `place` takes the time and room of its files: then it is made ahead.
+pub fn takes_long(place: &Path) -> Result<bool, CopyError> {
+    Ok(!clones_files(place)?)
+}
+
 /// Copies the directory `from` to `to`, where nothing stands yet, in a directory that is there.
 pub fn make(from: &Path, to: &Path) -> Result<Way, CopyError> {
     refuse_mounts(from)?;
@@ -107,9 +121,28 @@ pub fn make(from: &Path, to: &Path) -> Result<Way, CopyError> {
     }
     let way = tree::copy(from, to)?;
     // One sweep instead of an fsync(2) for each of many files, and it tells the errors of all of them.
-    let written = File::open(to).and_then(|directory| Ok(rustix::fs::syncfs(directory)?));
-    written.map_err(|error| CopyError::Write(to.to_owned(), error))?;
+    flush(to)?;
     Ok(way)
+}
+
+/// Makes the directory `name` in an open one: a subvolume where the file system has them, so that all of it can be
+/// taken in a moment later. That it exists is an error.
+pub fn make_directory(parent: &File, name: &OsStr) -> io::Result<()> {
+    if btrfs::is_on(parent) {
+        match btrfs::create(parent, name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            // A full tree of subvolumes, a kernel that forbids them: a directory does as well.
+            Err(error) => tracing::debug!(%error, "no subvolume is made"),
+            Ok(()) => return Ok(()),
+        }
+    }
+    Ok(rustix::fs::mkdirat(parent, name, Mode::RWXU)?)
+}
+
+/// Everything of a file system that is still to be written, so that a moment later little is.
+pub fn flush(directory: &Path) -> Result<(), CopyError> {
+    let written = File::open(directory).and_then(|directory| Ok(rustix::fs::syncfs(directory)?));
+    written.map_err(|error| CopyError::Write(directory.to_owned(), error))
 }
 
 /// Removes a tree; that there is none is fine. One with a mount in it stays.

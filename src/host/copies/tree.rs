@@ -1,6 +1,6 @@
 //! File by file: clones where the file system can, bytes where it cannot.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -23,66 +23,57 @@ const PIECE: usize = 1 << 20;
 
 /// Copies the directory `from` to `to`, which is made. Nothing of it is on disk for certain yet.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<Way, CopyError> {
-    let (unreadable, unwritable) = (
-        |error: Errno| CopyError::Read(from.into(), error.into()),
-        |error: Errno| CopyError::Write(to.into(), error.into()),
-    );
-    let source = openat(CWD, from, directory_flags(), Mode::empty()).map_err(unreadable)?;
-    mkdirat(CWD, to, Mode::RWXU).map_err(unwritable)?;
-    let target = openat(CWD, to, directory_flags(), Mode::empty()).map_err(unwritable)?;
-    let root = target.try_clone().map_err(|error| CopyError::Write(to.into(), error))?;
-    let mut copier = Copier { from, root, clones: true, all_cloned: true, links: HashMap::new(), piece: Vec::new() };
-    let mut open =
-        vec![Level::of(source, target, PathBuf::new()).map_err(|error| copier.unreadable(Path::new(""), error))?];
-    while let Some(level) = open.last_mut() {
-        match level.names.pop() {
-            Some(name) => {
-                let below = copier.entry(level, &name)?;
-                open.extend(below);
-            }
-            // After what is in it, whose making changes its times; its default access list is no one's in it.
-            None => {
-                if let Some(Level { from, to, at, stat, .. }) = open.pop() {
-                    finish(&from, &to, &stat).map_err(|error| copier.unwritable(&at, error))?;
-                }
-            }
-        }
-    }
+    let mut copier = Copier::begin(from, to, false)?;
+    copier.copy_all(from, to)?;
     Ok(if copier.all_cloned { Way::Clones } else { Way::Copies })
 }
 
-fn directory_flags() -> OFlags {
+pub(super) fn directory_flags() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }
 
 /// A directory on its way.
-struct Level {
-    from: OwnedFd,
-    to: OwnedFd,
+pub(super) struct Level {
+    pub from: OwnedFd,
+    pub to: OwnedFd,
     /// Below the roots.
-    at: PathBuf,
-    stat: Stat,
+    pub at: PathBuf,
+    pub stat: Stat,
     /// What of it was not copied yet.
-    names: Vec<OsString>,
+    pub names: Vec<OsString>,
 }
 
 impl Level {
     fn of(from: OwnedFd, to: OwnedFd, at: PathBuf) -> io::Result<Self> {
         let stat = fstat(&from)?;
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&from)? {
-            let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
-            if name != "." && name != ".." {
-                names.push(name);
-            }
-        }
+        let names = names(&from)?.into_iter().collect();
         Ok(Self { from, to, at, stat, names })
+    }
+
+    /// Also what only the copy has.
+    fn of_both(from: OwnedFd, to: OwnedFd, at: PathBuf) -> io::Result<Self> {
+        let (stat, mut all) = (fstat(&from)?, names(&from)?);
+        all.append(&mut names(&to)?);
+        Ok(Self { from, to, at, stat, names: all.into_iter().collect() })
     }
 }
 
-struct Copier<'a> {
+fn names(directory: &OwnedFd) -> io::Result<BTreeSet<OsString>> {
+    let mut names = BTreeSet::new();
+    for entry in Dir::read_from(directory)? {
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+        if name != "." && name != ".." {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}
+
+pub(super) struct Copier<'a> {
     from: &'a Path,
     root: OwnedFd,
+    /// Files come and go while they are copied.
+    in_use: bool,
     /// Until the file system says that it cannot.
     clones: bool,
     all_cloned: bool,
@@ -91,26 +82,87 @@ struct Copier<'a> {
     piece: Vec<u8>,
 }
 
+impl<'a> Copier<'a> {
+    /// `to` is made if it is not there.
+    pub fn begin(from: &'a Path, to: &Path, in_use: bool) -> Result<Self, CopyError> {
+        let unwritable = |error: Errno| CopyError::Write(to.into(), error.into());
+        let root = match openat(CWD, to, directory_flags(), Mode::empty()) {
+            Err(Errno::NOENT) => {
+                mkdirat(CWD, to, Mode::RWXU).map_err(unwritable)?;
+                openat(CWD, to, directory_flags(), Mode::empty()).map_err(unwritable)?
+            }
+            root => root.map_err(unwritable)?,
+        };
+        Ok(Self { from, root, in_use, clones: true, all_cloned: true, links: HashMap::new(), piece: Vec::new() })
+    }
+}
+
 impl Copier<'_> {
-    fn unreadable(&self, at: &Path, error: impl Into<io::Error>) -> CopyError {
+    /// Everything, into nothing.
+    pub fn copy_all(&mut self, from: &Path, to: &Path) -> Result<(), CopyError> {
+        let level = self.level(from, to)?;
+        if !names(&level.to).map_err(|error| self.unwritable(Path::new(""), error))?.is_empty() {
+            return Err(CopyError::Write(to.into(), io::ErrorKind::AlreadyExists.into()));
+        }
+        let mut open = vec![level];
+        while let Some(level) = open.last_mut() {
+            match level.names.pop() {
+                Some(name) => {
+                    let below = self.entry(level, &name)?;
+                    open.extend(below);
+                }
+                // After what is in it, whose making changes its times; its default access list is no one's in it.
+                None => {
+                    if let Some(Level { from, to, at, stat, .. }) = open.pop() {
+                        finish(&from, &to, &stat).map_err(|error| self.unwritable(&at, error))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The roots, with the names of both.
+    pub fn level(&self, from: &Path, to: &Path) -> Result<Level, CopyError> {
+        let unreadable = |error: io::Error| CopyError::Read(from.into(), error);
+        let source = openat(CWD, from, directory_flags(), Mode::empty()).map_err(|error| unreadable(error.into()))?;
+        let target = self.root.try_clone().map_err(|error| CopyError::Write(to.into(), error))?;
+        Level::of_both(source, target, PathBuf::new()).map_err(unreadable)
+    }
+
+    pub fn unreadable(&self, at: &Path, error: impl Into<io::Error>) -> CopyError {
         CopyError::Read(self.from.join(at), error.into())
     }
 
-    fn unwritable(&self, at: &Path, error: impl Into<io::Error>) -> CopyError {
+    pub fn unwritable(&self, at: &Path, error: impl Into<io::Error>) -> CopyError {
         CopyError::Write(self.from.join(at), error.into())
     }
 
+    /// What could not be opened or read: in use, it was replaced or removed, and is no more than not copied.
+    fn lost(&self, at: &Path, error: Errno) -> Result<(), CopyError> {
+        match error {
+            Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO if self.in_use => Ok(()),
+            error => Err(self.unreadable(at, error)),
+        }
+    }
+
     /// A directory is to be copied itself. What is gone when its turn comes was removed by hand.
-    fn entry(&mut self, level: &Level, name: &OsStr) -> Result<Option<Level>, CopyError> {
+    pub fn entry(&mut self, level: &Level, name: &OsStr) -> Result<Option<Level>, CopyError> {
         let at = level.at.join(name);
         let stat = match statat(&level.from, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
             stat => stat.map_err(|error| self.unreadable(&at, error))?,
         };
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => return self.directory(level, name, at).map(Some),
+            FileType::Directory => return self.directory(level, name, at),
             FileType::RegularFile => self.file(level, name, &at)?,
-            FileType::Symlink => link(level, name, &stat).map_err(|error| self.unwritable(&at, error))?,
+            FileType::Symlink => match link(level, name, &stat) {
+                // Gone, or something else by now.
+                Err(error)
+                    if self.in_use && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+                }
+                linked => linked.map_err(|error| self.unwritable(&at, error))?,
+            },
             FileType::Fifo => fifo(level, name, &stat).map_err(|error| self.unwritable(&at, error))?,
             // It lives only as long as its server.
             FileType::Socket => {}
@@ -119,23 +171,49 @@ impl Copier<'_> {
         Ok(None)
     }
 
-    fn directory(&self, level: &Level, name: &OsStr, at: PathBuf) -> Result<Level, CopyError> {
-        let from = openat(&level.from, name, directory_flags(), Mode::empty());
-        let from = from.map_err(|error| self.unreadable(&at, error))?;
-        let about = statx(&from, c"", AtFlags::EMPTY_PATH, StatxFlags::TYPE);
-        let about = about.map_err(|error| self.unreadable(&at, error))?;
-        if about.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-            return Err(CopyError::Mounted(self.from.to_owned(), self.from.join(at)));
-        }
+    fn directory(&self, level: &Level, name: &OsStr, at: PathBuf) -> Result<Option<Level>, CopyError> {
+        let from = match openat(&level.from, name, directory_flags(), Mode::empty()) {
+            Err(error) => return self.lost(&at, error).map(|()| None),
+            Ok(from) => from,
+        };
+        self.no_mount(&from, &at)?;
         let to = mkdirat(&level.to, name, Mode::RWXU)
             .and_then(|()| openat(&level.to, name, directory_flags(), Mode::empty()))
             .map_err(|error| self.unwritable(&at, error))?;
-        Level::of(from, to, at.clone()).map_err(|error| self.unreadable(&at, error))
+        Level::of(from, to, at.clone()).map(Some).map_err(|error| self.unreadable(&at, error))
+    }
+
+    /// A directory of both.
+    pub fn existing(&self, level: &Level, name: &OsStr, at: PathBuf) -> Result<Level, CopyError> {
+        let open = |directory| openat(directory, name, directory_flags(), Mode::empty());
+        let from = open(&level.from).map_err(|error| self.unreadable(&at, error))?;
+        self.no_mount(&from, &at)?;
+        let to = open(&level.to).map_err(|error| self.unwritable(&at, error))?;
+        Level::of_both(from, to, at.clone()).map_err(|error| self.unreadable(&at, error))
+    }
+
+    fn no_mount(&self, from: &OwnedFd, at: &Path) -> Result<(), CopyError> {
+        let about = statx(from, c"", AtFlags::EMPTY_PATH, StatxFlags::TYPE);
+        let about = about.map_err(|error| self.unreadable(at, error))?;
+        match about.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            true => Err(CopyError::Mounted(self.from.to_owned(), self.from.join(at))),
+            false => Ok(()),
+        }
+    }
+
+    /// A file of the copy that stays: other names of it are links to it.
+    pub fn remember(&mut self, stat: &Stat, at: &Path) {
+        if stat.st_nlink > 1 {
+            self.links.insert((stat.st_dev, stat.st_ino), at.to_owned());
+        }
     }
 
     fn file(&mut self, level: &Level, name: &OsStr, at: &Path) -> Result<(), CopyError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let from = openat(&level.from, name, flags, Mode::empty()).map_err(|error| self.unreadable(at, error))?;
+        let from = match openat(&level.from, name, flags, Mode::empty()) {
+            Err(error) => return self.lost(at, error),
+            Ok(from) => from,
+        };
         let stat = fstat(&from).map_err(|error| self.unreadable(at, error))?;
         let several = (stat.st_nlink > 1).then_some((stat.st_dev, stat.st_ino));
         if let Some(first) = several.and_then(|several| self.links.get(&several)) {
@@ -179,11 +257,16 @@ impl Copier<'_> {
                 Err(Errno::NXIO) => break,
                 Err(error) => return Err(error.into()),
             };
-            let end = seek(from, SeekFrom::Hole(begin))?.min(length);
+            let end = match seek(from, SeekFrom::Hole(begin)) {
+                Err(Errno::NXIO) if self.in_use => break,
+                end => end?.min(length),
+            };
             at = begin;
             while at < end {
                 let piece = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
                 match from.read_at(&mut self.piece[..piece], at)? {
+                    // It is copied again when nobody writes.
+                    0 if self.in_use => return Ok(()),
                     0 => return Err(io::Error::other("it became shorter while it was read")),
                     read => {
                         to.write_all_at(&self.piece[..read], at)?;
@@ -198,7 +281,7 @@ impl Copier<'_> {
 
 /// Owner, attributes, permissions, times: in this order, because a change of the owner takes bits away, an access list
 /// changes permissions, and all of it changes times.
-fn finish(from: &impl AsFd, to: &impl AsFd, stat: &Stat) -> io::Result<()> {
+pub(super) fn finish(from: &impl AsFd, to: &impl AsFd, stat: &Stat) -> io::Result<()> {
     fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     for (name, value) in attributes(from)? {
         fsetxattr(to, &name, &value, XattrFlags::empty())?;
@@ -257,14 +340,14 @@ fn times(stat: &Stat) -> Timestamps {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
 
     /// Everything that stands at and below a path, with what it is.
-    fn told(root: &Path) -> Vec<String> {
+    pub fn told(root: &Path) -> Vec<String> {
         let mut all = Vec::new();
         let mut open = vec![root.to_owned()];
         while let Some(path) = open.pop() {

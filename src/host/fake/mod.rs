@@ -6,6 +6,7 @@ pub mod databases;
 pub mod packages;
 pub mod probes;
 pub mod release;
+pub mod snapshots;
 pub mod units;
 pub mod vault;
 pub mod web;
@@ -15,6 +16,7 @@ pub use databases::FakeDatabases;
 pub use packages::FakePackages;
 pub use probes::FakeProbes;
 pub use release::{FakeArchives, FakeBuilds, FakeFetch, FakeTasks};
+pub use snapshots::FakeSnapshots;
 pub use units::FakeUnits;
 pub use vault::FakeVault;
 pub use web::FakeWeb;
@@ -37,6 +39,7 @@ pub fn host(root: &Path) -> Host {
         archives: Arc::new(FakeArchives),
         builds: Arc::new(FakeBuilds::default()),
         tasks: Arc::new(FakeTasks::default()),
+        snapshots: Arc::new(FakeSnapshots::default()),
         probes: Arc::new(FakeProbes::new()),
         progress: Arc::new(Quiet),
     }

@@ -248,6 +248,7 @@ mod tests {
             limits: Limits::default(),
             slice: "socle.slice".into(),
             timeout_s: 60,
+            ending: Default::default(),
             wanted_by: Vec::new(),
             stdin: None,
             stdout: None,

@@ -160,8 +160,12 @@ impl Vault for FakeVault {
                     nodes.insert(entry.path, Node::File(0o600, text.expose().as_bytes().to_vec()));
                 }
                 Source::Stream { from, whole } => {
-                    let mut bytes = Vec::new();
-                    fs::File::from(from).read_to_end(&mut bytes).map_err(unreadable(&entry.path))?;
+                    // Whoever writes may need this thread.
+                    let reading = tokio::task::spawn_blocking(move || {
+                        let mut bytes = Vec::new();
+                        fs::File::from(from).read_to_end(&mut bytes).map(|_| bytes)
+                    });
+                    let bytes = reading.await.expect("reading does not panic").map_err(unreadable(&entry.path))?;
                     let whole = whole.await.unwrap_or_else(|_| Err("nobody says so".to_owned()));
                     whole.map_err(|why| PortError::new("vault.source", format!("not whole: {why}")))?;
                     nodes.insert(entry.path, Node::File(0o600, bytes));

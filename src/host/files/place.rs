@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::FilesError;
 use crate::durable::{self, DurableError};
+use crate::host::copies;
 
 /// The kernel's own limit (path_resolution(7)).
 const MOST_LINKS: usize = 40;
@@ -94,13 +95,18 @@ impl Place {
         written.map_err(|error| FilesError::Write(self.shown.clone(), cause(error)))
     }
 
-    /// Makes a directory, or gives the one that is here this owner and mode; durably.
-    pub fn make_directory(&self, uid: u32, gid: u32, mode: u32) -> Result<(), FilesError> {
+    /// Makes a directory, or gives the one that is here this owner and mode; durably. `whole`: it is taken as a whole
+    /// some day, so it is a subvolume where the file system has them.
+    pub fn make_directory(&self, uid: u32, gid: u32, mode: u32, whole: bool) -> Result<(), FilesError> {
         let failed = |error: io::Error| FilesError::MakeDirectory(self.shown.clone(), error);
-        match mkdirat(&self.directory, &self.name, Mode::RWXU) {
+        let made = match whole {
+            false => mkdirat(&self.directory, &self.name, Mode::RWXU).map_err(io::Error::from),
+            true => readable(&self.directory).and_then(|above| copies::make_directory(&above, &self.name)),
+        };
+        match made {
             // That it exists by now is fine: an earlier try was interrupted after this line.
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(failed(error.into())),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
         }
         self.set_permissions(FileType::Directory, uid, gid, mode)?;
         self.sync().map_err(failed)
@@ -151,10 +157,13 @@ impl Place {
     }
 }
 
-/// Opens again: a directory opened only as a path cannot be synced.
+/// Opens again: of a directory opened only as a path, little may be asked.
+fn readable(directory: &OwnedFd) -> io::Result<File> {
+    Ok(openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
 fn sync_directory(directory: &OwnedFd) -> io::Result<()> {
-    let readable = openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    File::from(readable).sync_all()
+    readable(directory)?.sync_all()
 }
 
 fn cause(error: DurableError) -> io::Error {
@@ -325,8 +334,8 @@ mod tests {
         assert!(!dir.path().join("a").exists());
         let place = place(dir.path(), "/a/b/c");
         assert_eq!(place.look().unwrap(), None);
-        place.make_directory(uid, gid, 0o2750).unwrap();
-        place.make_directory(uid, gid, 0o2750).unwrap();
+        place.make_directory(uid, gid, 0o2750, false).unwrap();
+        place.make_directory(uid, gid, 0o2750, false).unwrap();
         assert_eq!(place.look().unwrap().unwrap().mode, 0o2750);
         assert_eq!(fs::metadata(dir.path().join("a/b")).unwrap().mode() & 0o7777, 0o755);
     }
@@ -404,7 +413,7 @@ mod tests {
         assert_eq!(link.look().unwrap().unwrap().kind, FileType::Symlink);
         assert!(link.open_file().unwrap().is_none());
         assert!(link.set_permissions(FileType::RegularFile, uid, gid, 0o600).is_err());
-        assert!(link.make_directory(uid, gid, 0o700).is_err());
+        assert!(link.make_directory(uid, gid, 0o700, true).is_err());
         link.write(b"new", uid, gid, 0o600).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("target")).unwrap(), "kept");
         assert_eq!(fs::metadata(dir.path().join("target")).unwrap().mode() & 0o777, 0o644);

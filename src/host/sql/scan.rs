@@ -14,6 +14,13 @@ use crate::model::document::Engine;
 /// Rows by table, as the engine writes its name; tables without any may be missing.
 pub type Rows = BTreeMap<String, u64>;
 
+/// What a dump held that has passed by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Passed {
+    pub rows: Rows,
+    pub bytes: u64,
+}
+
 /// How MariaDB's rows begin.
 const INSERT: &[u8] = b"INSERT INTO `";
 /// A longer line is passed on as it is.
@@ -244,12 +251,12 @@ pub fn rows_of(engine: Engine, dump: &str) -> Rows {
 pub fn counted(
     engine: Engine,
     dump: DumpStream,
-) -> io::Result<(DumpStream, impl Future<Output = Option<Rows>> + Send + 'static)> {
+) -> io::Result<(DumpStream, impl Future<Output = Option<Passed>> + Send + 'static)> {
     let (from, to) = io::pipe()?;
     let DumpStream { from: source, whole } = dump;
     let counting = tokio::task::spawn_blocking(move || {
-        let mut scan = Scan::new(engine, to);
-        run(File::from(source), &mut scan).map(|()| scan.rows)
+        let mut scan = Scan::new(engine, Weighed { out: to, bytes: 0 });
+        run(File::from(source), &mut scan).map(|()| Passed { rows: scan.rows, bytes: scan.out.bytes })
     });
     let (tell, ended) = tokio::sync::oneshot::channel();
     let (tell_rows, rows) = tokio::sync::oneshot::channel();
@@ -269,6 +276,23 @@ pub fn counted(
     });
     let rows = async move { rows.await.ok().flatten() };
     Ok((DumpStream { from: from.into(), whole: ended }, rows))
+}
+
+struct Weighed<W> {
+    out: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Weighed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// Copies a dump for another role: what is run with the rights of `was` is run with those of `now`. PostgreSQL's
@@ -339,7 +363,8 @@ mod tests {
         let read = |from| tokio::task::spawn_blocking(move || io::read_to_string(File::from(from)).unwrap());
         let (dump, rows) = stream(Ok(()));
         assert!(read(dump.from).await.unwrap().contains("(2)"));
-        assert_eq!((dump.whole.await.unwrap(), rows.await.unwrap()["t"]), (Ok(()), 2));
+        let passed = Passed { rows: [("t".to_owned(), 2)].into(), bytes: 32 };
+        assert_eq!((dump.whole.await.unwrap(), rows.await), (Ok(()), Some(passed)));
         let (dump, rows) = stream(Err("killed".into()));
         read(dump.from).await.unwrap();
         assert_eq!((dump.whole.await.unwrap(), rows.await), (Err("killed".into()), None));

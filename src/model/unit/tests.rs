@@ -17,6 +17,7 @@ fn service() -> ServiceUnit {
         limits: Limits::default(),
         slice: "socle-blog.slice".into(),
         timeout_s: 60,
+        ending: Ending::Term,
         wanted_by: vec!["multi-user.target".into()],
         stdin: None,
         stdout: None,
@@ -33,6 +34,7 @@ fn samples() -> Vec<(&'static str, String)> {
             .map(String::from)
             .to_vec(),
         reload: Some(["/usr/bin/kill", "-USR2", "$MAINPID"].map(String::from).to_vec()),
+        ending: Ending::Quit,
         runtime_directory: Some("socle-blog".into()),
         sandbox: Sandbox { writable: vec!["/srv/socle/blog/data".into()], ..Sandbox::default() },
         limits: Limits { memory_mb: Some(512), cpu_percent: Some(150), tasks: Some(100) },
@@ -206,6 +208,7 @@ proptest! {
             limits: Limits::default(),
             slice: word(11),
             timeout_s: 60,
+            ending: Ending::Quit,
             wanted_by: vec![word(1)],
             stdin: Some(word(9)),
             stdout: Some(word(9)),

@@ -6,7 +6,7 @@ use super::units::{SLICE, own};
 use super::{CompileProblem, Context, Facts, Https, NAME_MAX, compile, content, id};
 use crate::model::backup::SCRATCH;
 use crate::model::document::{Document, ExistingState, Instance, InstanceState, OwnService, Service};
-use crate::model::unit::{Limits, Readiness, Sandbox, ServiceUnit, SocketUnit, TimerUnit};
+use crate::model::unit::{Ending, Limits, Readiness, Sandbox, ServiceUnit, SocketUnit, TimerUnit};
 use crate::model::{Kind, Name, ResourceId, Secret};
 use crate::recipe::compile::layout::{server_package, server_unit};
 use crate::recipe::{Catalog, Recipe, SecretSpec};
@@ -193,6 +193,7 @@ impl Join {
             limits: wanted.limits.clone(),
             slice: SLICE.to_owned(),
             timeout_s: 90,
+            ending: Ending::Term,
             wanted_by: if started_by_another { Vec::new() } else { vec!["multi-user.target".to_owned()] },
             stdin: None,
             stdout: None,
@@ -268,6 +269,7 @@ impl Join {
             limits: Limits::default(),
             slice: SLICE.to_owned(),
             timeout_s: 90,
+            ending: Ending::Term,
             wanted_by: Vec::new(),
             stdin: None,
             stdout: None,

@@ -61,11 +61,10 @@ impl Build<'_> {
         let top = self.directory(&home, "root", &user, 0o750, &[base, account]);
         // The application reads its configuration and programs and writes its data; releases belong
         // to root, and their modes come from the unpacking.
-        for (path, owner, mode) in
-            [("releases", "root", 0o750), ("config", "root", 0o750), ("recipe", "root", 0o750), ("data", &user, 0o750)]
-        {
-            self.directory(&format!("{home}/{path}"), owner, &user, mode, std::slice::from_ref(&top));
+        for path in ["releases", "config", "recipe"] {
+            self.directory(&format!("{home}/{path}"), "root", &user, 0o750, std::slice::from_ref(&top));
         }
+        self.whole_directory(&format!("{home}/data"), &user, &user, 0o750, std::slice::from_ref(&top));
         if self.recipe.runtime.php.is_some() {
             self.directory(&format!("{home}/sessions"), &user, &user, 0o700, &[top]);
         }
@@ -73,18 +72,29 @@ impl Build<'_> {
             let path = format!("{home}/{}", wanted.path);
             let owner = self.owner(wanted.owner);
             let above = self.above(&path);
-            self.directory(&path, &owner, &user, wanted.mode.0, &above);
+            match self.recipe.layout.besides().contains(&wanted.path.as_str()) {
+                true => self.whole_directory(&path, &owner, &user, wanted.mode.0, &above),
+                false => self.directory(&path, &owner, &user, wanted.mode.0, &above),
+            };
         }
     }
 
     fn shared_directory(&mut self, path: &str, mode: u32) -> ResourceId {
-        let desired = directory::Desired { present: true, owner: "root".to_owned(), group: "root".to_owned(), mode };
+        let (owner, group) = ("root".to_owned(), "root".to_owned());
+        let desired = directory::Desired { present: true, owner, group, mode, whole: false };
         self.share(Kind::Directory, path, AnyDesired::Directory(desired), &[])
     }
 
     fn directory(&mut self, path: &str, owner: &str, group: &str, mode: u32, needs: &[ResourceId]) -> ResourceId {
         let (owner, group) = (owner.to_owned(), group.to_owned());
-        let desired = directory::Desired { present: true, owner, group, mode };
+        let desired = directory::Desired { present: true, owner, group, mode, whole: false };
+        self.want(Kind::Directory, path, AnyDesired::Directory(desired), needs)
+    }
+
+    /// Of data: backups and upgrades take it as a whole.
+    fn whole_directory(&mut self, path: &str, owner: &str, group: &str, mode: u32, needs: &[ResourceId]) -> ResourceId {
+        let (owner, group) = (owner.to_owned(), group.to_owned());
+        let desired = directory::Desired { present: true, owner, group, mode, whole: true };
         self.want(Kind::Directory, path, AnyDesired::Directory(desired), needs)
     }
 

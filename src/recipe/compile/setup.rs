@@ -1,14 +1,16 @@
 //! How an instance is installed, migrated and proven.
 
+use std::collections::BTreeMap;
+
 use minijinja::Value;
 
 use super::{Build, content, id};
-use crate::model::unit::Readiness;
+use crate::model::unit::{Readiness, ServiceUnit};
 use crate::model::{Digest, Kind};
-use crate::recipe::schema::{self, Run, Write};
+use crate::recipe::schema::{self, Exceptions, Run, Write, is_below};
 use crate::resources::AnyDesired;
 use crate::resources::release::ReleaseId;
-use crate::resources::setup::{Desired, Identity, Probe, Step};
+use crate::resources::setup::{Command, Desired, Identity, Probe, Quiet, Step};
 
 impl Build<'_> {
     pub(super) fn setup(&mut self, release: &ReleaseId) {
@@ -23,6 +25,8 @@ impl Build<'_> {
         let proof = self.proof(release, &probes);
         let keep_dumps = self.context.keep.get(self.name).into_iter().flatten().map(|id| id.0.clone()).collect();
         let (release, units) = (release.clone(), self.unit_texts.keys().cloned().collect());
+        let quiet = self.quiet();
+        let saved = ["data", "config"].into_iter().chain(self.recipe.layout.besides()).map(str::to_owned).collect();
         let desired = Desired {
             present: true,
             release,
@@ -36,7 +40,8 @@ impl Build<'_> {
             moves,
             keep_dumps,
             units,
-            stands_still: self.recipe.backup.stop,
+            quiet,
+            saved,
         };
         let kinds = [Kind::Package, Kind::Account, Kind::Directory, Kind::File, Kind::Database];
         let mut needs = self.wanted(&kinds);
@@ -46,18 +51,14 @@ impl Build<'_> {
 
     /// What the application writes to; its configuration only where it writes that itself.
     fn directories_of_data(&self) -> Vec<String> {
-        let below = |path: &str, above: &str| path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'));
-        let own: Vec<&str> = self.recipe.layout.directory.iter().map(|directory| directory.path.as_str()).collect();
-        let taken_over = |file: &schema::File| file.write == Write::Once && below(&file.dest, "config");
+        let taken_over = |file: &schema::File| file.write == Write::Once && is_below(&file.dest, "config");
+        let layout = &self.recipe.layout;
         let mut all = vec!["data"];
-        if self.recipe.files.iter().any(taken_over) || own.iter().any(|path| below(path, "config")) {
+        if self.recipe.files.iter().any(taken_over) || layout.directory.iter().any(|own| is_below(&own.path, "config"))
+        {
             all.push("config");
         }
-        let covered = |path: &str| {
-            let known = ["data", "config", "recipe", "releases", "sessions"];
-            known.contains(&path) || known.iter().chain(&own).any(|above| below(path, above))
-        };
-        all.extend(own.iter().copied().filter(|path| !covered(path)));
+        all.extend(layout.besides());
         all.into_iter().map(|path| format!("{}/{path}", self.home())).collect()
     }
 
@@ -75,12 +76,36 @@ impl Build<'_> {
         })
     }
 
-    fn run(&mut self, name: &str, run: &Run) -> Step {
-        let mut unit = self.unit(name, &run.sandbox, run.timeout_s);
+    fn quiet(&mut self) -> Quiet {
+        let schema::Backup { enter, leave, .. } = self.recipe.backup.clone();
+        let mut commands = |all: Vec<schema::Command>| all.iter().map(|command| self.backup_command(command)).collect();
+        let (enter, leave) = (commands(enter), commands(leave));
+        Quiet { stop: self.recipe.backup.stops(), enter, leave }
+    }
+
+    fn backup_command(&mut self, command: &schema::Command) -> Command {
+        let schema::Command { name, argv, env, ok_codes, timeout_s, sandbox } = command;
+        let unit = self.program(name.as_str(), (argv, env), sandbox, *timeout_s);
+        Command { name: format!("{}-{name}", self.name), unit: Box::new(unit), ok_codes: ok_codes.clone() }
+    }
+
+    fn program(
+        &mut self,
+        name: &str,
+        (argv, env): (&[String], &BTreeMap<String, String>),
+        sandbox: &Exceptions,
+        timeout_s: u32,
+    ) -> ServiceUnit {
+        let mut unit = self.unit(name, sandbox, timeout_s);
         unit.readiness = Readiness::Oneshot;
-        unit.exec = self.fill_all(&run.argv);
-        let env = self.fill_map(&run.env);
+        unit.exec = self.fill_all(argv);
+        let env = self.fill_map(env);
         unit.environment.extend(env);
+        unit
+    }
+
+    fn run(&mut self, name: &str, run: &Run) -> Step {
+        let unit = self.program(name, (&run.argv, &run.env), &run.sandbox, run.timeout_s);
         let stdin = run.stdin.as_ref().map(|template| {
             let values = self.values([("secret", self.secrets())]);
             content(self.render(template, values))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Build, id};
-use crate::model::unit::{Readiness, Sandbox, ServiceUnit, TimerUnit};
+use crate::model::unit::{Ending, Readiness, Sandbox, ServiceUnit, TimerUnit};
 use crate::model::{Kind, ResourceId};
 use crate::recipe::schema::Exceptions;
 use crate::resources::AnyDesired;
@@ -27,6 +27,8 @@ impl Build<'_> {
         let Some(php) = self.recipe.runtime.php.clone() else { return };
         let mut unit = self.unit("PHP", &php.sandbox, 90);
         unit.readiness = Readiness::Notify;
+        // Whoever has asked gets an answer: it is given the time that `process_control_timeout` says, and some more.
+        unit.ending = Ending::Quit;
         // The just-in-time compilers want memory that is writable and executable, at start already.
         let settings = ["pcre.jit=0", "opcache.jit=disable", "opcache.jit_buffer_size=0"];
         unit.exec = vec![format!("/usr/sbin/php-fpm{}", self.context.facts.php), "--nodaemonize".to_owned()];
@@ -121,6 +123,7 @@ impl Build<'_> {
             limits: self.instance.limits.clone(),
             slice: SLICE.to_owned(),
             timeout_s,
+            ending: Ending::Term,
             wanted_by: Vec::new(),
             stdin: None,
             stdout: None,

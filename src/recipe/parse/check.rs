@@ -7,7 +7,7 @@ use super::At::{self, Index, Key};
 use super::{Reader, Recipe};
 use crate::model::problem::{Position, Problem, did_you_mean};
 use crate::recipe::placeholder::{self, WORDS};
-use crate::recipe::schema::{Exceptions, Owner, ParamKind, Run, Source, SourceKind, WebKind};
+use crate::recipe::schema::{Command, Exceptions, OURS, Owner, ParamKind, Run, Source, SourceKind, WebKind};
 use crate::recipe::{params, template};
 
 /// What every template may use, and what only files and standard inputs may: `secret`.
@@ -31,6 +31,7 @@ pub(super) fn check(id: &str, place: &str, recipe: &Recipe, reader: &mut Reader<
     checker.steps("move", &recipe.moves);
     checker.told_of_moves();
     checker.units();
+    checker.backup();
     checker.web();
     checker.unique("secret", recipe.secrets.iter().map(|secret| secret.name.as_str()));
     for (i, secret) in recipe.secrets.iter().enumerate().filter(|(_, secret)| !(16..=256).contains(&secret.length)) {
@@ -106,7 +107,17 @@ impl Checker<'_, '_> {
 
     fn layout(&mut self) {
         for (i, directory) in self.recipe.layout.directory.iter().enumerate() {
-            self.inside(&[Key("layout"), Key("directory"), Index(i), Key("path")], &directory.path);
+            let at = [Key("layout"), Key("directory"), Index(i), Key("path")];
+            self.inside(&at, &directory.path);
+            let first = directory.path.split('/').next().unwrap_or_default();
+            if OURS.contains(&first) {
+                let hint = "put it below `data/`, or give it a name of its own: then backups hold it";
+                self.reader.fault(
+                    &at,
+                    format!("what an application keeps in `{first}` is in no backup"),
+                    Some(hint.into()),
+                );
+            }
         }
         for (i, link) in self.recipe.layout.link.iter().enumerate() {
             self.inside(&[Key("layout"), Key("link"), Index(i), Key("path")], &link.path);
@@ -197,6 +208,27 @@ impl Checker<'_, '_> {
         if let Some(php) = &self.recipe.runtime.php {
             self.exceptions(&[Key("runtime"), Key("php"), Key("sandbox")], &php.sandbox);
             self.env(&[Key("runtime"), Key("php"), Key("ini")], &php.ini);
+        }
+    }
+
+    fn backup(&mut self) {
+        let backup = &self.recipe.backup;
+        if backup.enter.is_empty() != backup.leave.is_empty() {
+            let hint = "what is entered is left again, whatever happens: `[[backup.enter]]` and `[[backup.leave]]`";
+            self.reader.fault(&[Key("backup")], "one of `enter` and `leave` is missing", Some(hint.to_owned()));
+        }
+        let commands = backup.enter.iter().chain(&backup.leave);
+        self.unique("backup", commands.map(|command| command.name.as_str()));
+        self.backup_commands("enter", &backup.enter);
+        self.backup_commands("leave", &backup.leave);
+    }
+
+    fn backup_commands(&mut self, section: &'static str, commands: &[Command]) {
+        for (i, command) in commands.iter().enumerate() {
+            let below = |key| [Key("backup"), Key(section), Index(i), Key(key)];
+            self.command(&below("argv"), &command.argv);
+            self.env(&below("env"), &command.env);
+            self.exceptions(&below("sandbox"), &command.sandbox);
         }
     }
 

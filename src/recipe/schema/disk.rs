@@ -15,6 +15,30 @@ pub struct Layout {
     pub link: Vec<Link>,
 }
 
+impl Layout {
+    /// Directories beside `data` and `config` in which an application keeps something. None is in another.
+    pub fn besides(&self) -> Vec<&str> {
+        let all: Vec<&str> = self.directory.iter().map(|directory| directory.path.as_str()).collect();
+        let covered = |path: &str| {
+            let known = ["data", "config"];
+            known.contains(&path) || known.iter().chain(&all).any(|above| is_below(path, above))
+        };
+        let mut besides: Vec<&str> = all.iter().copied().filter(|path| !covered(path)).collect();
+        besides.sort_unstable();
+        besides.dedup();
+        besides
+    }
+}
+
+/// Whether a relative path is in another one.
+pub fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// What stands in an instance's home and is made by us, or is of no worth: in no backup, and no place for data.
+pub const OURS: [&str; 9] =
+    ["releases", "current", "recipe", "sessions", "kept", "set-aside", "restoring", "replaced", "saving"];
+
 /// A directory of the instance, besides `releases`, `data`, `config` and `recipe`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -126,19 +126,39 @@ pub struct Timer {
     pub sandbox: Exceptions,
 }
 
-/// What a backup may count on.
-#[derive(Debug, Clone, Deserialize)]
+/// How an instance stands still for the moment that a backup is of.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Backup {
-    /// Everything of the instance stands still while its files are read. Only what never writes a file and a row (or
-    /// two files) that belong together may do without.
-    pub stop: bool,
+    /// Its units are stopped. Missing: unless commands do it. Only what never writes a file and a row (or two files)
+    /// that belong together may do without both.
+    pub stop: Option<bool>,
+    /// Run before, in this order; each ends only when what it asks for is so.
+    pub enter: Vec<Command>,
+    /// Run after it on every way out, and on data that is brought back. Each may be run when nothing was entered.
+    pub leave: Vec<Command>,
 }
 
-impl Default for Backup {
-    fn default() -> Self {
-        Self { stop: true }
+impl Backup {
+    pub fn stops(&self) -> bool {
+        self.stop.unwrap_or(self.enter.is_empty())
     }
+}
+
+/// A program, as the instance's user, in its sandbox. It is told nothing but its arguments: it is noted in clear.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    pub name: Name,
+    pub argv: Vec<String>,
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    #[serde(default = "zero")]
+    pub ok_codes: Vec<i32>,
+    #[serde(default = "five_minutes")]
+    pub timeout_s: u32,
+    #[serde(default)]
+    pub sandbox: Exceptions,
 }
 
 /// What it may do beyond the default sandbox, which reaches local sockets only and writes nothing

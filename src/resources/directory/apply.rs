@@ -9,9 +9,9 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
 
 fn carry_out(host: &Host, name: &str, change: &Change) -> Result<(), FilesError> {
     match change {
-        Change::Create { owner, group, mode } => {
+        Change::Create { owner, group, mode, whole } => {
             let (uid, gid) = host.ids(owner, group)?;
-            host.make_place(name)?.make_directory(uid, gid, *mode)
+            host.make_place(name)?.make_directory(uid, gid, *mode, *whole)
         }
         Change::SetPermissions { owner, group, mode } => {
             let (uid, gid) = host.ids(owner, group)?;

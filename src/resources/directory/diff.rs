@@ -3,10 +3,12 @@ use crate::resources::Phase;
 
 pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<Change> {
     let Some(desired) = desired else { return Diff::IN_SYNC };
-    let Desired { present, owner, group, mode } = desired.clone();
+    let Desired { present, owner, group, mode, whole } = desired.clone();
     match observed {
         Observed::NotADirectory => Diff::Refused(in_the_way(name)),
-        Observed::Absent if present => Diff::Changes(vec![(Phase::Stage, Change::Create { owner, group, mode })]),
+        Observed::Absent if present => {
+            Diff::Changes(vec![(Phase::Stage, Change::Create { owner, group, mode, whole })])
+        }
         Observed::Absent => Diff::IN_SYNC,
         Observed::Directory { .. } if !present => Diff::Changes(vec![(Phase::Retire, Change::RemoveAll)]),
         Observed::Directory { owner: o, group: g, mode: m } if (o, g, m) == (&owner, &group, &mode) => Diff::IN_SYNC,
@@ -30,7 +32,7 @@ mod tests {
     use super::*;
 
     fn desired(present: bool) -> Desired {
-        Desired { present, owner: "root".into(), group: "blog".into(), mode: 0o750 }
+        Desired { present, owner: "root".into(), group: "blog".into(), mode: 0o750, whole: false }
     }
 
     fn seen(group: &str, mode: u32) -> Observed {

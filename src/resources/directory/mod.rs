@@ -20,6 +20,9 @@ pub struct Desired {
     pub owner: String,
     pub group: String,
     pub mode: u32,
+    /// What is in it is taken as a whole some day: made as a subvolume where the file system has them. One that is
+    /// there stays what it is.
+    pub whole: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,7 @@ pub enum Change {
         owner: String,
         group: String,
         mode: u32,
+        whole: bool,
     },
     SetPermissions {
         owner: String,
@@ -54,7 +58,7 @@ pub enum Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Change::Create { owner, group, mode } => write!(f, "create, {owner}:{group} {mode:04o}"),
+            Change::Create { owner, group, mode, .. } => write!(f, "create, {owner}:{group} {mode:04o}"),
             Change::SetPermissions { owner, group, mode } => write!(f, "set {owner}:{group} {mode:04o}"),
             Change::RemoveAll => write!(f, "remove with everything in it"),
         }

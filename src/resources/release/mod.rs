@@ -3,6 +3,7 @@
 
 mod apply;
 mod diff;
+mod lend;
 mod links;
 mod marker;
 mod observe;
@@ -140,6 +141,8 @@ impl fmt::Display for Change {
         }
     }
 }
+
+pub use lend::{LendError, lend};
 
 pub struct Release;
 

@@ -124,6 +124,28 @@ async fn installs_upgrades_keeps_and_purges() {
 }
 
 #[tokio::test]
+async fn what_is_here_already_is_lent() {
+    let world = World::new();
+    let spec = world.archive("1");
+    let id = spec.id();
+    assert!(!lend(&world.host, &id, "drill").await.unwrap(), "nobody has it");
+    world.converge(&want(spec.clone())).await;
+    // From now on it could not be fetched again.
+    let Origin::Archive { source, .. } = &spec.source else { panic!() };
+    std::fs::remove_file(source.url.trim_start_matches("file://")).unwrap();
+    assert!(lend(&world.host, &id, "drill").await.unwrap());
+    let names = BTreeSet::from(["drill".to_owned()]);
+    let seen = Release::observe(&world.host, &names).await.remove("drill").unwrap().unwrap();
+    assert!(seen.present.contains_key(&id), "{seen:?}");
+    let Diff::Changes(changes) = Release::diff("drill", Some(&want(spec)), &seen) else { panic!() };
+    for (_, change) in &changes {
+        assert!(matches!(change, Change::Activate { .. }), "{change}");
+        Release::apply(&world.host, "drill", change).await.unwrap();
+    }
+    assert!(world.root.path().join("srv/socle/drill/current/index.php").exists());
+}
+
+#[tokio::test]
 async fn single_files_and_empty_releases() {
     let world = World::new();
     let source = world.source("tool.phar", b"phar");

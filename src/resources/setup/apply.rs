@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::durable::{self, DurableError};
 use crate::host::{PortError, ProbeAnswer};
-use crate::model::unit::{Limits, Network, Readiness, Sandbox};
+use crate::model::unit::{Ending, Limits, Network, Readiness, Sandbox};
 use crate::resources::About;
 
 /// How long to wait between two tries of a probe.
@@ -57,7 +57,7 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
         Change::SetAside { databases, directory, .. } => {
             dump(host, directory, databases).await?;
         }
-        Change::CheckRoom { directories, .. } => files::check_room(host, name, directories).await?,
+        Change::GetReady { release, directories } => files::get_ready(host, name, release, directories).await?,
         Change::Keep { release, directories } => {
             // What was kept of an earlier try is of an earlier moment.
             let record = record.update(|seen| drop(seen.kept.remove(&release.0)))?;
@@ -77,12 +77,15 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
             })?;
             files::clear(host, name, release).await?;
         }
-        Change::Return { returned, units } => {
+        Change::Return { returned, units, leave } => {
             stop(host, units).await?;
             for staged in &returned.directories {
                 files::put_in_place(host, staged)?;
             }
             restore(host, name, &returned.dumps).await?;
+            for Command { name: task, unit, ok_codes } in leave {
+                run(host, name, task, unit, None, ok_codes).await?;
+            }
             let record = record.note(State::Installed { release: returned.release.clone() })?;
             record.update(|seen| seen.moved_from.clone_from(&returned.of))?;
             for staged in &returned.directories {
@@ -214,6 +217,7 @@ pub(super) fn seed_unit(from: &str, to: &str, owner: &str, replace: bool) -> Ser
         limits: Limits::default(),
         slice: "socle.slice".to_owned(),
         timeout_s: 1800,
+        ending: Ending::Term,
         wanted_by: Vec::new(),
         stdin: None,
         stdout: None,

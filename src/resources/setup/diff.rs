@@ -20,8 +20,10 @@ pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<
         return Diff::Changes(known.then_some((Phase::Retire, Change::Forget)).into_iter().collect());
     }
     if let Some(State::Returned { backup }) = &observed.state {
-        let mut changes =
-            vec![(Phase::Switch, Change::Return { returned: backup.clone(), units: desired.units.clone() })];
+        // Programs of this release, for data of this release; a migration copes with the data of any other.
+        let leave = if backup.release == desired.release { desired.quiet.leave.clone() } else { Vec::new() };
+        let put = Change::Return { returned: backup.clone(), units: desired.units.clone(), leave };
+        let mut changes = vec![(Phase::Switch, put)];
         // Before anything runs on it; data of another release is migrated first.
         if backup.release == desired.release {
             changes.extend(moving(desired, backup.of.as_ref()));
@@ -100,7 +102,7 @@ fn made_safe(release: &ReleaseId, desired: &Desired) -> Vec<(Phase, Change)> {
     if directories.is_empty() {
         return vec![dump];
     }
-    let room = Change::CheckRoom { release: release(), directories: directories.clone() };
+    let room = Change::GetReady { release: release(), directories: directories.clone() };
     vec![(Phase::Stage, room), dump, (Phase::Withdraw, Change::Keep { release: release(), directories })]
 }
 

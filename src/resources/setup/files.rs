@@ -18,13 +18,53 @@ enum FilesError {
     Sync(PathBuf, #[source] std::io::Error),
 }
 
-/// While everything runs: what cannot be kept is told before anything is stopped.
-pub(super) async fn check_room(host: &Host, name: &str, directories: &[String]) -> Result<(), ApplyError> {
+/// When the copies beside it were begun.
+const SINCE: &str = "since";
+
+/// While everything runs: what cannot be kept is told before anything is stopped, and what would be copied byte by
+/// byte is copied now, so that only what is written meanwhile is left for then.
+pub(super) async fn get_ready(
+    host: &Host,
+    name: &str,
+    release: &ReleaseId,
+    directories: &[String],
+) -> Result<(), ApplyError> {
+    let (stage, ahead) = (stage(name, release), ahead(name, release));
+    remove(host, &stage).await?;
+    remove(host, &ahead).await?;
     let (trees, place) = (directories.iter().map(|path| host.path(path)).collect::<Vec<_>>(), host.path(kept_of(name)));
-    blocking(move || copies::check_room(&trees, &place)).await
+    let long = blocking(move || copies::check_room(&trees, &place).and_then(|()| copies::takes_long(&place))).await?;
+    if !long {
+        return Ok(());
+    }
+    make_directory(&host.path(&stage))?;
+    let mark = host.path(format!("{stage}/{SINCE}"));
+    blocking(move || copies::Since::now(&mark)).await?;
+    for (of, copy) in directories.iter().zip(copies_of(directories)) {
+        let (from, to) = (host.path(of), host.path(format!("{stage}/{copy}")));
+        if is_there(&from)? {
+            blocking(move || copies::make_ahead(&from, &to)).await?;
+        }
+    }
+    durable::rename(&host.path(&stage), &host.path(&ahead)).map_err(not_moved)
 }
 
-/// Copies the directories, beside their place, and gives them their name when all of it is on disk.
+fn stage(name: &str, release: &ReleaseId) -> String {
+    format!("{}/.stage-{release}", kept_of(name))
+}
+
+fn ahead(name: &str, release: &ReleaseId) -> String {
+    format!("{}/.ahead-{release}", kept_of(name))
+}
+
+/// What the copies are called: two directories may end alike.
+fn copies_of(directories: &[String]) -> Vec<String> {
+    let last = |of: &String| of.rsplit('/').next().unwrap_or_default().to_owned();
+    directories.iter().enumerate().map(|(nth, of)| format!("{nth}-{}", last(of))).collect()
+}
+
+/// Copies the directories, beside their place, and gives them their name when all of it is on disk. What
+/// [`get_ready`] copied is brought up to date.
 pub(super) async fn keep(
     host: &Host,
     name: &str,
@@ -32,21 +72,36 @@ pub(super) async fn keep(
     directories: &[String],
 ) -> Result<Vec<Kept>, ApplyError> {
     let place = kept_of(name);
-    let (stage, done) = (format!("{place}/.stage-{release}"), format!("{place}/{release}"));
+    let (stage, ahead, done) = (stage(name, release), ahead(name, release), format!("{place}/{release}"));
     remove(host, &stage).await?;
     remove(host, &done).await?;
-    make_directory(&host.path(&stage))?;
-    let mut kept = Vec::new();
-    for (nth, of) in directories.iter().enumerate() {
-        // Two directories may end alike.
-        let last = of.rsplit('/').next().unwrap_or_default();
-        let copy = format!("{nth}-{last}");
-        let (from, to) = (host.path(of), host.path(format!("{stage}/{copy}")));
-        if is_there(&from)? {
-            blocking(move || copies::make(&from, &to)).await?;
-            kept.push(Kept { of: of.clone(), at: format!("{done}/{copy}") });
+    let mark = host.path(format!("{stage}/{SINCE}"));
+    let since = match is_there(&host.path(&ahead))? {
+        false => {
+            make_directory(&host.path(&stage))?;
+            None
         }
+        true => {
+            durable::rename(&host.path(&ahead), &host.path(&stage)).map_err(not_moved)?;
+            let mark = mark.clone();
+            Some(blocking(move || copies::Since::of(&mark)).await?)
+        }
+    };
+    let mut kept = Vec::new();
+    for (of, copy) in directories.iter().zip(copies_of(directories)) {
+        let (from, to) = (host.path(of), host.path(format!("{stage}/{copy}")));
+        if !is_there(&from)? {
+            remove(host, &format!("{stage}/{copy}")).await?;
+            continue;
+        }
+        blocking(move || match since {
+            Some(since) => copies::catch_up(&from, &to, since),
+            None => copies::make(&from, &to).map(drop),
+        })
+        .await?;
+        kept.push(Kept { of: of.clone(), at: format!("{done}/{copy}") });
     }
+    durable::remove(&mark).map_err(not_moved)?;
     // Names before the one that says that they are all there.
     sync(&host.path(&stage))?;
     durable::rename(&host.path(&stage), &host.path(&done)).map_err(not_moved)?;

@@ -58,8 +58,37 @@ pub struct Desired {
     /// Everything that runs for the instance, by unit name: none of it may run while a backup's data takes the
     /// place of what is there.
     pub units: BTreeSet<String>,
-    /// Nor may it while a backup reads the files.
-    pub stands_still: bool,
+    /// How it stands still for a backup.
+    pub quiet: Quiet,
+    /// What a backup saves of its home: directories, relative to it; none is in another one.
+    pub saved: Vec<String>,
+}
+
+/// How an instance stands still, and goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Quiet {
+    /// Its units are stopped.
+    pub stop: bool,
+    /// Before that.
+    pub enter: Vec<Command>,
+    /// After its units run again. Each may be repeated.
+    pub leave: Vec<Command>,
+}
+
+impl Quiet {
+    /// Whether there is anything to do at all.
+    pub fn is_loud(&self) -> bool {
+        !self.stop && self.enter.is_empty()
+    }
+}
+
+/// A program of the application, as a unit of its own with the instance's user and sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    pub name: String,
+    pub unit: Box<ServiceUnit>,
+    /// Exit codes that mean success.
+    pub ok_codes: Vec<i32>,
 }
 
 /// Who data believes to belong to: names that an application may have written into it.
@@ -204,8 +233,9 @@ pub enum Change {
         release: ReleaseId,
         steps: Arc<[Step]>,
     },
-    /// See, while everything runs, that the files of the installed release can be kept.
-    CheckRoom {
+    /// See, while everything runs, that the files of the installed release can be kept, and copy ahead what would
+    /// take long.
+    GetReady {
         release: ReleaseId,
         directories: Vec<String>,
     },
@@ -247,6 +277,8 @@ pub enum Change {
     Return {
         returned: Returned,
         units: BTreeSet<String>,
+        /// It was saved while it stood still: what it is told then.
+        leave: Vec<Command>,
     },
     /// Make what was the data of `from` that of `to`.
     Move {
@@ -270,7 +302,7 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Change::Install { release, .. } => write!(f, "install {release}"),
-            Change::CheckRoom { release, .. } => write!(f, "see that the files of {release} can be kept"),
+            Change::GetReady { release, .. } => write!(f, "get ready to keep the files of {release}"),
             Change::Keep { release, .. } => write!(f, "keep the files of {release}"),
             Change::Dump { release, .. } => write!(f, "dump the databases of {release}"),
             Change::Migrate { from, to, .. } => write!(f, "migrate data from {from} to {to}"),

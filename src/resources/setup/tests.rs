@@ -19,7 +19,8 @@ fn desired(release: &str) -> Desired {
         moves: [].into(),
         keep_dumps: BTreeSet::new(),
         units: BTreeSet::new(),
-        stands_still: true,
+        quiet: Quiet { stop: true, ..Quiet::default() },
+        saved: vec!["data".into()],
     }
 }
 
@@ -43,7 +44,7 @@ fn words(desired: &Desired, observed: &Observed) -> String {
         Diff::Changes(changes) => {
             let word = |change: &Change| match change {
                 Change::Install { .. } => "install",
-                Change::CheckRoom { .. } => "room",
+                Change::GetReady { .. } => "room",
                 Change::Keep { .. } => "keep",
                 Change::Dump { .. } => "dump",
                 Change::Migrate { .. } => "migrate",

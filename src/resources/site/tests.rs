@@ -7,9 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::host::fake::{
-    FakeArchives, FakeBuilds, FakeDatabases, FakeFetch, FakePackages, FakeProbes, FakeTasks, FakeWeb,
-};
+use crate::host::fake::{self, FakeWeb};
 use crate::host::*;
 use crate::resources::{About, Resource};
 use futures_util::stream::BoxStream;
@@ -98,18 +96,10 @@ impl Server {
         }
         let web = Arc::new(FakeWeb::new(root.path()));
         let host = Host {
-            root: root.path().to_owned(),
             units: Arc::new(Only { since_us: 1 }),
-            packages: Arc::new(FakePackages::new()),
             accounts: Arc::new(Only { since_us: 1 }),
-            databases: Arc::new(FakeDatabases::new()),
             web: web.clone(),
-            fetch: Arc::new(FakeFetch::default()),
-            archives: Arc::new(FakeArchives),
-            builds: Arc::new(FakeBuilds::default()),
-            tasks: Arc::new(FakeTasks::default()),
-            probes: Arc::new(FakeProbes::new()),
-            progress: Arc::new(Quiet),
+            ..fake::host(root.path())
         };
         Self { root, web, host }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use socle::host::accounts::SystemAccounts;
 use socle::host::apt::Apt;
 use socle::host::archive::UnpackChild;
+use socle::host::copies::{self, BtrfsSnapshots};
 use socle::host::fake::contract::{self, Ends};
 use socle::host::fetch::HttpFetch;
 use socle::host::nginx::Nginx;
@@ -15,7 +16,7 @@ use socle::host::process::{Command, run_ok};
 use socle::host::systemd::Systemd;
 use socle::host::tasks::UnitTasks;
 use socle::host::venv::PipVenv;
-use socle::host::{Units, WebServer};
+use socle::host::{Snapshots, Units, WebServer};
 use socle::model::Digest;
 use socle::model::document::Source;
 
@@ -43,6 +44,20 @@ pub async fn all(systemd: &Systemd) {
     contract::web(&nginx, Path::new("/")).await;
     super::nginx::all(&nginx).await;
     probes(&nginx).await;
+    snapshots(systemd).await;
+}
+
+async fn snapshots(systemd: &Systemd) {
+    let (place, state) = (Path::new("/btrfs/contract"), tempfile::tempdir().unwrap());
+    let (whole, small) = (place.join("data"), place.join("config"));
+    fs::create_dir_all(&small).unwrap();
+    copies::make_directory(&fs::File::open(place).unwrap(), "data".as_ref()).unwrap();
+    // As it is in a backup: somebody else's.
+    std::os::unix::fs::chown(&whole, Some(4242), Some(4242)).unwrap();
+    let port = BtrfsSnapshots::new(systemd.clone(), SOCLE.into(), state.path().to_owned());
+    assert!(!port.can(std::slice::from_ref(&small)), "a directory is none");
+    contract::snapshots(&port, &whole, &small, &place.join("saving/home")).await;
+    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
 }
 
 async fn packages() {

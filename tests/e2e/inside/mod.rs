@@ -17,7 +17,7 @@ use socle::host::systemd::{Apart, Systemd, journal_tail};
 use socle::host::tasks::UnitTasks;
 use socle::host::{Accounts, Tasks, Units};
 use socle::model::Content;
-use socle::model::unit::{Network, Readiness, Sandbox, ServiceUnit};
+use socle::model::unit::{Ending, Network, Readiness, Sandbox, ServiceUnit};
 
 const DIRECTORY: &str = "/etc/systemd/system";
 
@@ -324,6 +324,7 @@ fn task(exec: &[&str]) -> ServiceUnit {
         limits: Default::default(),
         slice: "socle.slice".into(),
         timeout_s: 60,
+        ending: Ending::Term,
         wanted_by: vec![],
         stdin: None,
         stdout: None,

@@ -10,6 +10,7 @@
 //! It never asks the live site, never writes into its data, and is not begun without room.
 
 mod record;
+mod room;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -30,13 +31,14 @@ use crate::agent::reconcile::{Agent, AgentError};
 use crate::agent::secrets;
 use crate::durable::{self, HostLock};
 use crate::engine::{Events, pass};
-use crate::host::PortError;
 use crate::host::vault::Access;
+use crate::host::{Host, PortError};
 use crate::model::Name;
 use crate::model::backup::SCRATCH;
 use crate::model::document::{InstanceState, Repository};
 use crate::model::report::ErrorReport;
 use crate::recipe::{self, Apart, Context, Recipe};
+use crate::resources::release::{self, ReleaseId};
 use crate::resources::setup;
 
 /// Units that are gone with the next boot.
@@ -58,8 +60,6 @@ InaccessiblePaths=-/usr/sbin/sendmail -/usr/lib/sendmail -/usr/bin/mail
 
 /// Tables that are named when their rows differ.
 const NAMED: usize = 5;
-/// Beyond what a snapshot holds twice: its files and dumps, and what a database server makes of those.
-const ROOM: u64 = 512 << 20;
 
 /// What became of a drill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -160,7 +160,7 @@ impl Agent {
     ) -> Result<Proof, BackupError> {
         let begun = Instant::now();
         let name = scratch();
-        self.room(plan.bytes)?;
+        self.room(access, plan, manifest).await?;
         self.note_engines(&manifest.databases.iter().map(|(engine, _)| *engine).collect())?;
         self.own_account(&name).await?;
         let mut intent = self.bring(access, &plan.snapshot, manifest, &name).await?;
@@ -170,6 +170,9 @@ impl Agent {
         let mut ledger = Ledger::load(&self.state).map_err(AgentError::from)?;
         self.take_up(&name, intent, &mut ledger)?;
         let apart = self.apart(manifest, &ledger)?;
+        // Before a program of it runs.
+        self.wall_off().await?;
+        lend(&self.host, &manifest.release, &name).await;
         let brought = pass::apart(&self.host, &apart.ground, &self.drill_state(), (self.now)(), events).await;
         brought.map_err(BackupError::Record)?.map_err(BackupError::Rehearsal)?;
         let restored = begun.elapsed();
@@ -183,20 +186,6 @@ impl Agent {
         let asked = apart.probes.iter().map(|probe| setup::prove(&self.host, probe, Some(&socket)));
         try_join_all(asked).await.map_err(|error| BackupError::Rehearsal(error.report))?;
         Ok(Proof { rto: restored + begun.elapsed(), tables })
-    }
-
-    fn room(&self, bytes: u64) -> Result<(), BackupError> {
-        let needed = bytes.saturating_mul(2).saturating_add(ROOM);
-        for path in ["/srv/socle", "/var/lib"] {
-            let path = self.host.path(path);
-            let found = rustix::fs::statvfs(&path)
-                .map_err(|error| BackupError::Stage { path: path.clone(), source: error.into() })?;
-            let free = found.f_bavail.saturating_mul(found.f_frsize);
-            if free < needed {
-                return Err(BackupError::NoRoom { path, needed, free });
-            }
-        }
-        Ok(())
     }
 
     /// Everything of it, as its recipe is now.
@@ -254,17 +243,16 @@ impl Agent {
         Ok(tables)
     }
 
+    /// Whatever is started from now on under the names of a drill reaches nobody.
+    async fn wall_off(&self) -> Result<(), BackupError> {
+        for prefix in [PREFIX, TASKS] {
+            put(&self.host.path(RUNNING).join(format!("{prefix}.service.d/apart.conf")), APART)?;
+        }
+        Ok(self.host.units.daemon_reload().await?)
+    }
+
     async fn start(&self, apart: &Apart) -> Result<(), BackupError> {
         let place = self.host.path(RUNNING);
-        let put = |path: &Path, text: &str| {
-            if let Some(directory) = path.parent() {
-                super::restore::make(directory, 0o755)?;
-            }
-            durable::write(path, text.as_bytes(), 0o644).map_err(BackupError::Record)
-        };
-        for prefix in [PREFIX, TASKS] {
-            put(&place.join(format!("{prefix}.service.d/apart.conf")), APART)?;
-        }
         let own = format!("[Service]\nBindReadOnlyPaths={}:/etc/nginx/nginx.conf\n", apart.configuration);
         put(&place.join(format!("{PREFIX}web-server.service.d/configuration.conf")), &own)?;
         for (unit, text) in &apart.units {
@@ -275,6 +263,22 @@ impl Agent {
             self.host.units.start(unit).await?;
         }
         Ok(())
+    }
+}
+
+fn put(path: &Path, text: &str) -> Result<(), BackupError> {
+    if let Some(directory) = path.parent() {
+        super::restore::make(directory, 0o755)?;
+    }
+    durable::write(path, text.as_bytes(), 0o644).map_err(BackupError::Record)
+}
+
+/// The release of an instance of this server is not fetched again.
+async fn lend(host: &Host, release: &ReleaseId, to: &Name) {
+    match release::lend(host, release, to.as_str()).await {
+        Ok(lent) => tracing::debug!(%release, lent, "a release that is here already"),
+        // It is fetched then.
+        Err(error) => tracing::warn!(%release, %error, "a release that is here cannot be copied"),
     }
 }
 

@@ -11,6 +11,7 @@ mod databases;
 mod fetch;
 mod packages;
 mod probes;
+mod snapshots;
 mod tasks;
 mod units;
 mod vault;
@@ -23,6 +24,7 @@ pub use databases::databases;
 pub use fetch::fetch;
 pub use packages::packages;
 pub use probes::probes;
+pub use snapshots::snapshots;
 pub use tasks::{Ends, tasks};
 pub use units::{failing_unit, units};
 pub use vault::vault;
@@ -30,6 +32,12 @@ pub use web::web;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+
+/// In a directory that is made.
+fn put_below(path: &Path, bytes: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.parent().expect("a file")).expect("the scratch is writable");
+    put(path, bytes);
+}
 
 fn put(path: &Path, bytes: impl AsRef<[u8]>) {
     crate::durable::write(path, bytes.as_ref(), 0o644).expect("the scratch is writable");
