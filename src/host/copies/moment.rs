@@ -92,7 +92,7 @@ impl Snapshots for BtrfsSnapshots {
 pub fn child_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<PathBuf> = args.map(PathBuf::from).collect();
     let done = match args.split_first() {
-        Some((act, rest)) if act.as_os_str() == "take" && rest.len() >= 2 && rest.len() % 2 == 0 => {
+        Some((act, rest)) if act.as_os_str() == "take" && rest.len() >= 2 && rest.len().is_multiple_of(2) => {
             rest.chunks(2).try_for_each(|pair| take(&pair[0], &pair[1]))
         }
         Some((act, [place])) if act.as_os_str() == "remove" => remove(place),

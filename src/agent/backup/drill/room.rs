@@ -8,7 +8,7 @@
 //! A snapshot that does not tell how long its dumps are may be all dumps, or all files.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::agent::backup::BackupError;
 use crate::agent::backup::content::{Manifest, SIZES};
@@ -76,8 +76,8 @@ impl Agent {
     }
 }
 
-fn device(path: &PathBuf) -> Result<u64, BackupError> {
-    let about = std::fs::metadata(path).map_err(|source| BackupError::Stage { path: path.clone(), source })?;
+fn device(path: &Path) -> Result<u64, BackupError> {
+    let about = std::fs::metadata(path).map_err(|source| BackupError::Stage { path: path.to_owned(), source })?;
     Ok(about.dev())
 }
 
