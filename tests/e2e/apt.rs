@@ -108,3 +108,24 @@ fn heals_after_a_kill_at_any_moment() {
     }
     assert!(hit > moments / 3, "only {hit} of {moments} installs were hit");
 }
+
+/// A kill while a package is unpacked over itself leaves one that apt tries to configure for ever.
+#[test]
+fn heals_what_dpkg_wants_unpacked_again() {
+    let machine = blank();
+    let first = apply(&machine, "nginx-light = true");
+    assert_eq!(first.code, 0, "{}", said(&first));
+    for (package, state) in
+        [("nginx-light", "unpacked"), ("nginx-light", "half-installed"), ("nginx", "half-configured")]
+    {
+        let status = machine.read("/var/lib/dpkg/status");
+        let (before, after) =
+            status.split_once(&format!("Package: {package}\nStatus: install ok installed\n")).unwrap();
+        let torn = format!("{before}Package: {package}\nStatus: install reinstreq {state}\n{after}");
+        machine.write("/var/lib/dpkg/status", &torn);
+        let healed = apply(&machine, "nginx-light = true");
+        assert_eq!(healed.code, 0, "{package} {state}: {}", said(&healed));
+        assert!(installed(&machine, package), "{package} {state}");
+        assert_eq!(machine.run(&["dpkg", "--audit"]).expect(0), "", "{package} {state}");
+    }
+}

@@ -186,7 +186,13 @@ impl Apt {
             return Ok(Ok(()));
         }
         let what = shown("install", &names);
-        let simulated = ask(apt_get().args(["--simulate", "install", "--"]).args(names.iter().cloned()), &what).await;
+        let again = dpkg.to_reinstall(&names);
+        let mut install = vec!["--no-remove", "install"];
+        if !again.is_empty() {
+            install.push("--reinstall");
+        }
+        let all: BTreeSet<String> = names.union(&again).cloned().collect();
+        let simulated = ask(apt_get().args(["--simulate", "install", "--"]).args(all.iter().cloned()), &what).await;
         let simulated = match simulated {
             Ok(simulated) => simulated,
             Err(error) => return Ok(Err(error)),
@@ -196,7 +202,7 @@ impl Apt {
             return Err(would_remove("installing", &names, &gone));
         }
         // The simulation may be overtaken by a change of the lists: apt itself refuses then.
-        let install = apt_get().args(["--no-remove", "install", "--"]).args(names);
+        let install = apt_get().args(install).arg("--").args(all);
         Ok(self.run(progress).to_end(install, &what).await)
     }
 }

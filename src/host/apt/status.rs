@@ -113,7 +113,14 @@ impl Dpkg {
 
     /// Packages whose files are in disorder: only unpacking them again helps.
     pub fn half_unpacked(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| entry.flag == "reinstreq" || entry.state == "half-installed")
+        self.entries.iter().filter(|entry| entry.half_unpacked())
+    }
+
+    /// Those of them that are among these, or are needed by one. apt tries to configure such a package, which dpkg
+    /// refuses, unless it is told to install it again.
+    pub fn to_reinstall(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
+        let involved = names.iter().flat_map(|name| self.needed_by(name));
+        involved.filter(|entry| entry.half_unpacked() && !entry.held()).map(|entry| entry.name.clone()).collect()
     }
 
     /// Packages that are unpacked but not ready.
@@ -136,6 +143,10 @@ impl Dpkg {
 impl Entry {
     pub fn held(&self) -> bool {
         self.want == "hold"
+    }
+
+    fn half_unpacked(&self) -> bool {
+        self.flag == "reinstreq" || self.state == "half-installed"
     }
 
     fn needs(&self) -> impl Iterator<Item = &str> {
@@ -274,6 +285,25 @@ Version: 8
         assert_eq!(dpkg.state("nginx-light"), Some(PackageState::Broken { state: "half-installed, reinstreq".into() }));
         assert_eq!(dpkg.state("php"), Some(PackageState::Broken { state: "triggers-pending".into() }));
         assert!(dpkg.entry("nginx-light").unwrap().held() && dpkg.interrupted());
+    }
+
+    #[test]
+    fn what_is_to_be_unpacked_again_is_what_is_asked_for_or_needed_by_it() {
+        let stanza = |name: &str, status: &str, depends: &str| {
+            format!("Package: {name}\nStatus: {status}\nArchitecture: all\nVersion: 1\n{depends}\n")
+        };
+        let text = [
+            stanza("dpkg", "install ok installed", ""),
+            stanza("light", "install reinstreq unpacked", "Depends: server, held, good\n"),
+            stanza("server", "install reinstreq half-configured", ""),
+            stanza("good", "install ok half-configured", ""),
+            stanza("held", "hold reinstreq half-installed", ""),
+            stanza("other", "install reinstreq half-installed", ""),
+        ];
+        let dpkg = Dpkg { entries: parse(text.concat().as_bytes()), journal: false };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(dpkg.to_reinstall(&names(&["light", "absent"])), names(&["light", "server"]));
+        assert_eq!(dpkg.to_reinstall(&names(&["good"])), names(&[]));
     }
 
     #[test]
