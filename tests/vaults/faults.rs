@@ -113,7 +113,7 @@ async fn a_repository_that_may_only_be_read_is_told_and_brings_back() {
     for error in [saving, forgetting] {
         assert_eq!((error.code, error.retryable), ("vault.read-only", false), "{error}");
     }
-    assert_eq!(bench.vault.snapshots(&bench.access).await.unwrap(), [saved.snapshot.clone()]);
+    assert_eq!(bench.vault.snapshots(&bench.access).await.unwrap(), std::slice::from_ref(&saved.snapshot));
     bench.is_sound().await;
     fs::write(from.join("large"), noise(4, 9 << 20)).unwrap();
     let to = bench.restore(&saved.snapshot.id, "to").await;

@@ -55,7 +55,7 @@ fn setup_of(release: &str) -> AnyDesired {
         moves: [].into(),
         keep_dumps: BTreeSet::new(),
         units: BTreeSet::new(),
-        quiet: setup::Quiet { stop: true, ..Default::default() },
+        quiet: Box::new(setup::Quiet { stop: true, ..Default::default() }),
         saved: vec!["data".into()],
     })
 }

@@ -40,7 +40,7 @@ impl Build<'_> {
             moves,
             keep_dumps,
             units,
-            quiet,
+            quiet: Box::new(quiet),
             saved,
         };
         let kinds = [Kind::Package, Kind::Account, Kind::Directory, Kind::File, Kind::Database];

@@ -59,7 +59,7 @@ pub struct Desired {
     /// place of what is there.
     pub units: BTreeSet<String>,
     /// How it stands still for a backup.
-    pub quiet: Quiet,
+    pub quiet: Box<Quiet>,
     /// What a backup saves of its home: directories, relative to it; none is in another one.
     pub saved: Vec<String>,
 }

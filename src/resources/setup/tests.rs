@@ -19,7 +19,7 @@ fn desired(release: &str) -> Desired {
         moves: [].into(),
         keep_dumps: BTreeSet::new(),
         units: BTreeSet::new(),
-        quiet: Quiet { stop: true, ..Quiet::default() },
+        quiet: Box::new(Quiet { stop: true, ..Quiet::default() }),
         saved: vec!["data".into()],
     }
 }
