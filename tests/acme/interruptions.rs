@@ -146,3 +146,15 @@ async fn an_order_whose_key_is_gone_is_not_taken_up() {
     assert_eq!((world.orders(), world.left_over()), (2, 0));
     assert!(world.present("blog").is_some());
 }
+
+/// The power goes when the record says that the order is over, and its key is still there.
+#[tokio::test]
+async fn a_key_whose_order_is_over_does_not_stay() {
+    let mut world = World::new().await;
+    world.want("blog", &["blog.example.org"]);
+    assert!(matches!(world.tend().await, Done::Committed { .. }));
+    let key = world.state().join("tls/blog/order-key.pem");
+    std::fs::write(&key, "of an order that is over").unwrap();
+    assert_eq!(world.tend().await, Done::Fresh);
+    assert!(!key.exists());
+}

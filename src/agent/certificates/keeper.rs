@@ -354,6 +354,9 @@ impl Attempt<'_> {
     async fn tidy(&mut self) -> Result<(), AttemptError> {
         if self.record.order.is_some() {
             self.give_up().await?;
+        } else if self.run.records.key(self.name)?.is_some() {
+            // The power went between the end of the order and that of its key.
+            self.run.records.drop_key(self.name)?;
         }
         Ok(self.withdraw().await?)
     }

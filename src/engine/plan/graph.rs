@@ -53,11 +53,16 @@ impl<'a> Graph<'a> {
     }
 
     /// The place of each wanted resource in an order that puts what is needed first, and else goes by name.
-    /// Members of a cycle (a recipe cannot make one) come last.
-    pub fn ranks(&self) -> Vec<usize> {
+    /// Members of a cycle (a recipe cannot make one) come last. `named`: what was looked at, by name.
+    pub fn ranks<'b>(&self, named: impl Iterator<Item = &'b ResourceId>) -> Vec<usize> {
         let wanted = self.wanted.len();
-        let mut by_name: Vec<Number> = (0..wanted).collect();
-        by_name.sort_by_key(|number| &self.wanted[*number].id);
+        let mut by_name: Vec<Number> =
+            named.filter_map(|id| self.number(id)).filter(|number| *number < wanted).collect();
+        // Something was not looked at: it has its place too.
+        if by_name.len() < wanted {
+            by_name = (0..wanted).collect();
+            by_name.sort_by_key(|number| &self.wanted[*number].id);
+        }
         let mut place = vec![0; wanted];
         by_name.iter().enumerate().for_each(|(nth, number)| place[*number] = nth);
 

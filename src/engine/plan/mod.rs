@@ -105,7 +105,7 @@ pub fn plan(wanted: &[Wanted], observation: &Observation) -> Plan {
         draft.consider_orphans(observation, &mut graph);
     }
     draft.join_package_installs();
-    draft.into_plan(&graph, wanted)
+    draft.into_plan(&graph, wanted, observation)
 }
 
 /// A step before it has its number.
@@ -284,8 +284,8 @@ impl Draft {
         self.loose.push(Loose { on, number, more, owner: None, phase: Phase::Stage, change });
     }
 
-    fn into_plan(mut self, graph: &Graph<'_>, wanted: &[Wanted]) -> Plan {
-        let ranks = graph.ranks();
+    fn into_plan(mut self, graph: &Graph<'_>, wanted: &[Wanted], observation: &Observation) -> Plan {
+        let ranks = graph.ranks(observation.seen.keys());
         // Orphans come before what is wanted; what is withdrawn, before what it needs.
         let place = |l: &Loose| {
             let id = &l.on[0];
