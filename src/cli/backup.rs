@@ -82,7 +82,7 @@ pub enum BackupCommand {
         #[arg(long, value_name = "FILE", requires = "document")]
         key_file: Option<PathBuf>,
     },
-    /// Have what a killed backup left standing still go on, and remove its snapshots of files (exit 3 if it does not)
+    /// Have what a killed backup left standing still go on (exit 3 if it does not)
     Wake,
     /// Show the SSH key that lets this server in where its backups go over SFTP
     SshKey,
