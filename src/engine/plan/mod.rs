@@ -21,6 +21,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::iter::Peekable;
+use std::thread;
 
 use serde::Serialize;
 
@@ -35,7 +36,7 @@ mod graph;
 mod tests;
 mod waits;
 
-use graph::{Graph, Number};
+use graph::{Graph, Lists, Number};
 use waits::Waits;
 
 pub type StepId = usize;
@@ -84,7 +85,21 @@ impl Plan {
     }
 }
 
+/// From so many resources on, who needs whom is found beside the changes, on another core: it takes as long as they do.
+const MANY: usize = 4000;
+
 pub fn plan(wanted: &[Wanted], observation: &Observation) -> Plan {
+    thread::scope(|scope| {
+        let order = || Order::of(wanted, observation);
+        let beside = (wanted.len() >= MANY).then(|| scope.spawn(order));
+        // What a thread panics with is a fault of ours, as it would be here.
+        let order = || beside.map_or_else(order, |beside| beside.join().expect("a graph is made of what is wanted"));
+        planned(wanted, observation, order)
+    })
+}
+
+/// `order` is asked for only if there is something to put into it.
+fn planned<'a>(wanted: &'a [Wanted], observation: &'a Observation, order: impl FnOnce() -> Order<'a>) -> Plan {
     let mut draft = Draft::default();
     // On a blank server each has a step or two. Room that is not used costs nothing.
     draft.loose.reserve(wanted.len());
@@ -100,12 +115,27 @@ pub fn plan(wanted: &[Wanted], observation: &Observation) -> Plan {
     if draft.has_no_steps() && seen.all_met() {
         return Plan { steps: Vec::new(), refused: draft.refused, unknown: draft.unknown };
     }
-    let mut graph = Graph::of(wanted);
+    let mut order = order();
     if !seen.all_met() {
-        draft.consider_orphans(observation, &mut graph);
+        draft.consider_orphans(observation, &mut order.graph);
     }
     draft.join_package_installs();
-    draft.into_plan(&graph, wanted, observation)
+    draft.into_plan(&order, wanted)
+}
+
+/// Who needs whom, and what follows from it.
+struct Order<'a> {
+    graph: Graph<'a>,
+    ranks: Vec<usize>,
+    ancestors: Lists,
+}
+
+impl<'a> Order<'a> {
+    fn of(wanted: &'a [Wanted], observation: &'a Observation) -> Self {
+        let graph = Graph::of(wanted);
+        let (ranks, ancestors) = (graph.ranks(observation.seen.keys()), graph.ancestors());
+        Self { graph, ranks, ancestors }
+    }
 }
 
 /// A step before it has its number.
@@ -284,8 +314,8 @@ impl Draft {
         self.loose.push(Loose { on, number, more, owner: None, phase: Phase::Stage, change });
     }
 
-    fn into_plan(mut self, graph: &Graph<'_>, wanted: &[Wanted], observation: &Observation) -> Plan {
-        let ranks = graph.ranks(observation.seen.keys());
+    fn into_plan(mut self, order: &Order<'_>, wanted: &[Wanted]) -> Plan {
+        let Order { graph, ranks, ancestors } = order;
         // Orphans come before what is wanted; what is withdrawn, before what it needs.
         let place = |l: &Loose| {
             let id = &l.on[0];
@@ -308,8 +338,7 @@ impl Draft {
 
         let bad = self.refused.keys().chain(self.unknown.keys()).collect();
         let owners: Vec<Option<&str>> = wanted.iter().map(|w| w.owner.as_deref()).collect();
-        let ancestors = graph.ancestors();
-        let mut waits = Waits::of(graph, &ancestors, &owners, &self.loose, bad);
+        let mut waits = Waits::of(graph, ancestors, &owners, &self.loose, bad);
         let spared = |on: &ResourceId, bad: &ResourceId| {
             matches!(on.kind, Kind::Service | Kind::Site)
                 && bad.kind == Kind::Database

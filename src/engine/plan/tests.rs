@@ -183,3 +183,22 @@ fn what_could_not_be_listed_is_said() {
     assert!(!plan.is_empty());
     assert!(plan.unknown.contains_key(&ResourceId::new(Kind::Service, "*")));
 }
+
+#[test]
+fn many_are_planned_as_few_are() {
+    let name = |nth: usize| format!("service:u{nth}.service");
+    let of = |nth: usize| match nth {
+        0 => wanted("package:nginx", package(), &[]),
+        1 => wanted(&name(nth), unit("x"), &["package:nginx"]),
+        _ => wanted(&name(nth), unit("x"), &["package:nginx", &name(nth / 2)]),
+    };
+    let all: Vec<Wanted> = (0..MANY).map(of).collect();
+    let mut seen: BTreeMap<_, _> =
+        (1..MANY).map(|nth| (id(&name(nth)), Ok(AnyObserved::Service(service::Observed::default())))).collect();
+    seen.insert(id("package:nginx"), Ok(AnyObserved::Package(package::Observed::Absent { candidate: "1".into() })));
+    seen.insert(id("service:orphan.service"), Ok(running("y")));
+    let observation = Observation { seen, unlisted: BTreeMap::new() };
+    let beside = plan(&all, &observation);
+    assert!(beside.steps.len() > MANY && beside.refused.is_empty() && beside.unknown.is_empty());
+    assert_eq!(beside, planned(&all, &observation, || Order::of(&all, &observation)));
+}
