@@ -127,7 +127,7 @@ impl AgentError {
             }
             AgentError::Ledger(_) => ("ledger.error", None),
             AgentError::Lock(LockError::Held(_)) => ("agent.busy", Some("try again when it is done".to_owned())),
-            AgentError::Lock(LockError::Open(..)) | AgentError::State(..) => {
+            AgentError::Lock(LockError::Open(..)) | AgentError::State(..) | AgentError::LeftByBackup(..) => {
                 ("agent.state", Some("run it as root".to_owned()))
             }
             AgentError::Uncompilable(_) => ("document.uncompilable", Some("socle agent check FILE".to_owned())),
@@ -140,6 +140,9 @@ impl AgentError {
             AgentError::Restore(_) => ("restore.error", Some("see `df -h /var/lib/socle`".to_owned())),
             AgentError::RestoreDamaged { path, .. } => {
                 ("restore.damaged", Some(format!("remove `{}` and restore again", path.display())))
+            }
+            AgentError::StillDamaged { .. } => {
+                ("still.damaged", Some("see whether the application is still in its maintenance mode".to_owned()))
             }
             AgentError::Report(_) => ("report.error", Some("see `df -h /var/lib/socle`".to_owned())),
         };

@@ -70,6 +70,10 @@ pub enum AgentError {
     Restore(#[source] DurableError),
     #[error("the note `{path}` of a restore is damaged")]
     RestoreDamaged { path: PathBuf, source: serde_json::Error },
+    #[error("cannot look in `{0}` for what a backup left")]
+    LeftByBackup(PathBuf, #[source] std::io::Error),
+    #[error("the note `{path}` of what a backup had stand still is damaged")]
+    StillDamaged { path: PathBuf, source: serde_json::Error },
     #[error(transparent)]
     Identity(#[from] EnrolError),
     #[error(transparent)]

@@ -7,12 +7,14 @@
 //! way out. What a kill leaves there nobody needs: the next backup to that repository removes it, and `backup wake`,
 //! and whoever takes the lock of passes. Who holds the lock of the repository's backups uses it still.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::BackupError;
 use super::content::{self, CONFIG, Files};
 use super::trouble::Trouble;
-use crate::agent::reconcile::Agent;
+use crate::agent::reconcile::{Agent, AgentError};
+use crate::durable::LockError;
 use crate::host::copies;
 use crate::host::{PortError, Taken};
 use crate::model::Name;
@@ -63,21 +65,29 @@ impl Agent {
     }
 
     /// What the dead left. `ours`: of the repository whose lock the caller holds.
-    pub(super) async fn thaw_left(&self, ours: Option<&Name>) -> Vec<Trouble> {
+    pub(super) async fn thaw_left(&self, ours: Option<&Name>) -> Result<Vec<Trouble>, AgentError> {
         let mut troubles = Vec::new();
-        for home in names(&self.host.path("/srv/socle")) {
-            for repository in names(&self.host.path(content::home(&home).join(SAVING))) {
-                // Whoever holds it removes it itself.
-                let lock = if ours == Some(&repository) { None } else { Some(self.backup_lock(&repository)) };
-                if matches!(lock, Some(Err(_))) {
-                    continue;
+        for home in names(&self.host.path("/srv/socle"))? {
+            for repository in names(&self.host.path(content::home(&home).join(SAVING)))? {
+                let lock = match ours == Some(&repository) {
+                    true => None,
+                    false => Some(self.backup_lock(&repository)),
+                };
+                match lock {
+                    None | Some(Ok(_)) => {}
+                    // Whoever holds it removes it itself.
+                    Some(Err(BackupError::Busy(LockError::Held(_)))) => continue,
+                    Some(Err(ref error)) => {
+                        troubles.push(Trouble { instance: home.clone(), error: error.report() });
+                        continue;
+                    }
                 }
                 let place = self.host.path(content::home(&home).join(SAVING).join(repository.as_str()));
                 tracing::info!(%home, %repository, "removing what a killed backup left");
                 troubles.extend(self.remove_snapshots(&home, &place).await);
             }
         }
-        troubles
+        Ok(troubles)
     }
 
     async fn remove_snapshots(&self, name: &Name, place: &Path) -> Option<Trouble> {
@@ -92,8 +102,33 @@ impl Agent {
     }
 }
 
-/// Of what a directory holds, what is a name; nothing if it cannot be listed: who needs it tells so.
-fn names(directory: &Path) -> Vec<Name> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+/// Of what a directory holds, what is a name; nothing if there is none.
+fn names(directory: &Path) -> Result<Vec<Name>, AgentError> {
+    let failed = |error| AgentError::LeftByBackup(directory.to_owned(), error);
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(failed)?.file_name().to_str().and_then(|name| name.parse().ok()));
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_listed_is_not_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(names(&directory.path().join("absent")).unwrap(), []);
+        std::fs::create_dir(directory.path().join("blog")).unwrap();
+        std::fs::write(directory.path().join(".no-name"), "").unwrap();
+        assert_eq!(names(directory.path()).unwrap(), ["blog".parse().unwrap()]);
+        let around = directory.path().join("around");
+        std::os::unix::fs::symlink(&around, &around).unwrap();
+        assert!(names(&around).is_err());
+    }
 }

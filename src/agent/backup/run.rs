@@ -108,7 +108,7 @@ impl Agent {
         let new_key = self.vault.make(&access).await?;
         let mut record = Record::load(&self.state, name)?;
         let troubles = Troubles::default();
-        troubles.take(self.thaw_left(Some(name)).await);
+        troubles.take(self.thaw_left(Some(name)).await?);
         let to = To { repository: name, access: &access, document: &document, tags: &errand.tags, troubles: &troubles };
         let wanted = |instance: &Name| errand.only.is_empty() || errand.only.contains(instance);
         let present = document.instances.iter().filter(|(_, instance)| instance.state != InstanceState::Absent);

@@ -147,22 +147,29 @@ impl Agent {
         let mut woken = Woken::default();
         for name in self.left_still()? {
             let Some(note) = durable::read(&self.note_of_still(&name)).map_err(AgentError::Restore)? else { continue };
-            // A note that is damaged says that something stands still; the pass starts what is wanted to run.
-            let after = serde_json::from_slice::<After>(&note).unwrap_or_default();
+            let after = match serde_json::from_slice::<After>(&note) {
+                Ok(after) => after,
+                // Something stands still, and what is not known: the pass starts what is wanted to run, and no more.
+                Err(source) => {
+                    let error = AgentError::StillDamaged { path: self.note_of_still(&name), source }.report();
+                    woken.troubles.push(Trouble { instance: name.clone(), error });
+                    After::default()
+                }
+            };
             for error in self.go_on(&name, &after).await {
                 tracing::warn!(%name, %error, "what a backup had stand still does not go on");
                 woken.troubles.push(Trouble { instance: name.clone(), error });
             }
             woken.names.push(name);
         }
-        woken.troubles.extend(self.thaw_left(None).await);
+        woken.troubles.extend(self.thaw_left(None).await?);
         Ok(woken)
     }
 
     /// The same, for the unit of a backup that was killed.
     pub async fn wake_after_backup(&self) -> Result<Woken, BackupError> {
         if self.left_still()?.is_empty() {
-            return Ok(Woken { names: Vec::new(), troubles: self.thaw_left(None).await });
+            return Ok(Woken { names: Vec::new(), troubles: self.thaw_left(None).await? });
         }
         let lock = self.patiently_lock().await?;
         Ok(self.wake_left(&lock).await?)
@@ -171,7 +178,7 @@ impl Agent {
     /// Instances with a note.
     pub(in crate::agent) fn left_still(&self) -> Result<Vec<Name>, AgentError> {
         let place = self.notes_of_still();
-        let failed = |error| AgentError::State(place.clone(), error);
+        let failed = |error| AgentError::LeftByBackup(place.clone(), error);
         let entries = match std::fs::read_dir(&place) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(failed)?,
