@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socle::host::Quiet;
 use socle::host::vault::{RusticVault, Vault};
@@ -21,12 +21,24 @@ async fn killed_at_any_moment_nothing_is_lost() {
     let rounds: u64 = std::env::var("SOCLE_KILLS").map_or(12, |number| number.parse().unwrap());
     let mut good = vec![(bench.save(&from, -1).await.snapshot.id, fs::read(from.join("large")).unwrap())];
     let mut killed = 0;
+    // How long each act takes here and now: the shortest seen.
+    let mut lasts = [Duration::MAX; ACTS.len()];
+    for (act, lasts) in ACTS.iter().zip(&mut lasts) {
+        fs::write(from.join("large"), noise(rounds, 9 << 20)).unwrap();
+        let ended = kill(&bench, act, &from, &good[0].0, Duration::MAX, -2).await;
+        *lasts = ended.expect("nothing killed it");
+    }
     for round in 0..rounds {
         fs::write(from.join("large"), noise(round, 9 << 20)).unwrap();
-        let act = ACTS[(round % 4) as usize];
-        // From before the first byte to after the last, evenly.
-        let after = Duration::from_millis(5 + round / 4 * 1200 * 4 / rounds.max(4));
-        killed += u64::from(kill(&bench, act, &from, &good[0].0, after, round as i64).await);
+        let turn = (round % 4) as usize;
+        let act = ACTS[turn];
+        // From before the first byte to the last, evenly.
+        let share = (round / 4) as f64 + 0.5;
+        let after = lasts[turn].mul_f64(share / rounds.div_ceil(4) as f64);
+        match kill(&bench, act, &from, &good[0].0, after, round as i64).await {
+            Some(ended) => lasts[turn] = lasts[turn].min(ended),
+            None => killed += 1,
+        }
         let listed = bench.vault.snapshots(&bench.access).await.unwrap();
         for (id, _) in &good {
             assert!(listed.iter().any(|snapshot| snapshot.id == *id), "{act} lost {id:?}");
@@ -56,7 +68,7 @@ async fn killed_at_any_moment_nothing_is_lost() {
     println!("{killed} of {rounds} were killed before their end");
 }
 
-/// Whether it was killed before it ended.
+/// How long it took, unless it was killed before its end.
 async fn kill(
     bench: &Bench,
     act: &str,
@@ -64,7 +76,7 @@ async fn kill(
     snapshot: &socle::host::vault::SnapshotId,
     after: Duration,
     round: i64,
-) -> bool {
+) -> Option<Duration> {
     let vault: &RusticVault = &bench.vault;
     let access = &bench.access;
     let to = bench.path("killed");
@@ -76,6 +88,9 @@ async fn kill(
         "prune" => Box::pin(async move { vault.prune(access, Duration::ZERO, &Quiet).await.is_ok() }),
         _ => Box::pin(async move { vault.restore(access, snapshot, Path::new("/data"), &to, &Quiet).await.is_ok() }),
     };
+    let started = Instant::now();
     // Dropping a request kills its child with SIGKILL.
-    tokio::time::timeout(after, act).await.is_err()
+    let ended = tokio::time::timeout(after, act).await.ok()?;
+    assert!(ended, "what is not killed succeeds");
+    Some(started.elapsed())
 }
