@@ -37,8 +37,6 @@ pub(super) enum VaultError {
     InUse(String),
     #[error("the key {0} is the one in use")]
     KeyInUse(String),
-    #[error("{0} files were read, {1} are in the snapshot; it was removed again")]
-    Miscounted(u64, u64),
 }
 
 fn first(faults: &[(PathBuf, String)]) -> String {
@@ -93,7 +91,7 @@ impl VaultError {
             Self::WrongKey(_) => "vault.wrong-key",
             Self::NoRepository(_) => "vault.no-repository",
             Self::Damaged { .. } => "vault.damaged",
-            Self::Source(_) | Self::Miscounted(..) => "vault.source",
+            Self::Source(_) => "vault.source",
             Self::Target(_, error) if error.kind() == io::ErrorKind::StorageFull => "vault.target-full",
             Self::Target(..) => "vault.target",
             Self::NoPath { .. } => "vault.no-such-path",
@@ -128,7 +126,7 @@ impl VaultError {
     fn is_retryable(&self) -> bool {
         match self {
             Self::Store(error) => matches!(error.fault, StoreFault::Unreachable(_)),
-            Self::InUse(_) | Self::Miscounted(..) => true,
+            Self::InUse(_) => true,
             Self::Request(_)
             | Self::Library { .. }
             | Self::WrongKey(_)

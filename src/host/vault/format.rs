@@ -1,20 +1,22 @@
-//! Restic's repository as it is read: keys, sealed files, indexes, blobs. Our own reader, because what is read to
-//! prove a backup or to bring one back has to name every damage, and to fit into little memory
+//! Restic's repository: keys, sealed files, indexes, blobs. Our own reader, because what is read to prove a backup or
+//! to bring one back has to name every damage, and to fit into little memory
 //! (<https://restic.readthedocs.io/en/stable/100_references.html>).
 
-use std::sync::Arc;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aes256ctr_poly1305aes::aead::AeadInPlace;
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key};
 use bytes::Bytes;
 use rustic_core::repofile::{ConfigFile, KeyFile, MasterKey, SnapshotFile, Tree};
-use rustic_core::{Credentials, Id, OpenStatus, ProgressBars, Repository, RepositoryBackends, RepositoryOptions};
+use rustic_core::{Credentials, Id, NoProgressBars, OpenStatus, Repository, RepositoryBackends, RepositoryOptions};
 use sha2::{Digest as _, Sha256};
 
 use super::Pace;
 use super::error::VaultError;
 use super::index::{Blob, BlobKind, Index};
-use super::store::{Bridge, Faults, Kind, Pacer, Store};
+use super::store::{Bridge, Kind, Pacer, Store};
 
 /// A sealed text is so much longer than what is in it: nonce and tag.
 pub(super) const SEAL: usize = 32;
@@ -25,8 +27,15 @@ const DERIVATION: u64 = 512 << 20;
 /// Most bytes of an index or a snapshot; restic's are a few MiB.
 const FILE: u64 = 1 << 30;
 
+/// Files are read by so many at once where each is an answer of a server to wait for.
+const READERS: usize = 4;
+
+/// What is longer is looked at in pieces of this size before it is compressed: photographs, archives and films are
+/// most of what people keep, and no smaller for it.
+const SAMPLE: usize = 4 << 10;
+
 /// Size of the packs we write. A few are in memory at once, on their way.
-const PACK: u32 = 8 << 20;
+pub(super) const PACK: u32 = 8 << 20;
 
 pub(super) fn hash(bytes: &[u8]) -> Id {
     Id::new(Sha256::digest(bytes).into())
@@ -37,6 +46,12 @@ pub(super) fn hex(id: &Id) -> String {
     id.to_hex().as_str().to_owned()
 }
 
+/// The 32 bytes, which the library shows only as digits.
+pub(super) fn raw(id: &Id) -> [u8; 32] {
+    let digits = id.to_hex();
+    std::array::from_fn(|at| u8::from_str_radix(&digits.as_str()[2 * at..2 * at + 2], 16).unwrap_or_default())
+}
+
 /// An opened repository.
 pub(super) struct Repo {
     pub store: Arc<dyn Store>,
@@ -44,6 +59,7 @@ pub(super) struct Repo {
     pub key: Id,
     pub pace: Pace,
     pub down: Pacer,
+    up: Pacer,
     master: MasterKey,
     sealed: Key,
 }
@@ -85,7 +101,7 @@ impl Repo {
     }
 
     fn with(store: Arc<dyn Store>, Opened { id, master, sealed }: Opened, pace: Pace) -> Self {
-        Self { store, key: id, pace, down: Pacer::new(pace.down), master, sealed }
+        Self { store, key: id, pace, down: Pacer::new(pace.down), up: Pacer::new(pace.up), master, sealed }
     }
 
     pub fn master(&self) -> &MasterKey {
@@ -97,11 +113,11 @@ impl Repo {
     }
 
     /// The same repository, for what `rustic_core` does.
-    pub fn library<P: ProgressBars>(&self, faults: Arc<Faults>, bars: P) -> Result<Repository<OpenStatus>, VaultError> {
-        let bridge = Bridge::new(self.store.clone(), self.pace, faults);
+    pub fn library(&self) -> Result<Repository<OpenStatus>, VaultError> {
+        let bridge = Bridge::new(self.store.clone(), self.pace);
         let backends = RepositoryBackends::new(Arc::new(bridge), None);
         let options = RepositoryOptions::default().no_cache(true);
-        let mut library = Repository::new_with_progress(&options, &backends, bars)
+        let mut library = Repository::new_with_progress(&options, &backends, NoProgressBars)
             .and_then(|repo| repo.open(&Credentials::Masterkey(self.master.clone())))
             .map_err(VaultError::library("open the repository"))?;
         let mut size = rustic_core::ConfigOptions::default();
@@ -134,12 +150,62 @@ impl Repo {
         self.opener().file(&raw).map_err(|what| damaged(&what))
     }
 
+    /// Reads all files of a kind, some at once, in any order. The first error of `take` ends it.
+    pub fn each(
+        &self,
+        kind: Kind,
+        take: impl Fn(Id, Result<Vec<u8>, VaultError>) -> Result<(), VaultError> + Sync,
+    ) -> Result<(), VaultError> {
+        let listed = self.store.list(kind)?;
+        let next = AtomicUsize::new(0);
+        let failed = Mutex::new(None);
+        let read = || {
+            while let Some((id, _)) = listed.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = take(*id, self.file(kind, id)) {
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    next.store(listed.len(), Ordering::Relaxed);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..READERS.min(listed.len()) {
+                scope.spawn(read);
+            }
+            read();
+        });
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    /// Stores a file under its hash.
+    pub fn put(&self, kind: Kind, id: &Id, bytes: Bytes) -> Result<(), VaultError> {
+        self.up.pass(bytes.len());
+        Ok(self.store.write(kind, id, &[bytes])?)
+    }
+
+    /// Seals an index or a snapshot and stores it.
+    pub fn write(&self, kind: Kind, sealer: &mut Sealer, file: &impl serde::Serialize) -> Result<Id, VaultError> {
+        let sealed = sealer.file(file)?;
+        let id = hash(&sealed);
+        self.put(kind, &id, sealed.into())?;
+        Ok(id)
+    }
+
+    /// `level`: of the compression; `None`: there is none, as in version 1 of the format.
+    pub fn sealer(&self, level: Option<i32>) -> Sealer {
+        Sealer { key: self.sealed, level, zstd: None }
+    }
+
     pub fn snapshot(&self, id: &Id) -> Result<SnapshotFile, VaultError> {
-        let text = self.file(Kind::Snapshot, id)?;
-        serde_json::from_slice(&text).map_err(|error| VaultError::Damaged {
-            file: Kind::Snapshot.path(id),
+        self.as_snapshot(*id, &self.file(Kind::Snapshot, id)?)
+    }
+
+    pub fn as_snapshot(&self, id: Id, text: &[u8]) -> Result<SnapshotFile, VaultError> {
+        let mut snapshot: SnapshotFile = serde_json::from_slice(text).map_err(|error| VaultError::Damaged {
+            file: Kind::Snapshot.path(&id),
             what: format!("it is no snapshot: {error}"),
-        })
+        })?;
+        snapshot.id = id.into();
+        Ok(snapshot)
     }
 
     /// One blob, from any of the packs that hold it.
@@ -284,6 +350,87 @@ impl Opener {
             true => Ok(plain),
             false => Err(format!("it does not hold the blob {}", hex(id))),
         }
+    }
+}
+
+/// Seals what is written. One for each thread: it keeps its tables for compression.
+pub(super) struct Sealer {
+    key: Key,
+    level: Option<i32>,
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+}
+
+impl Sealer {
+    /// Nonce, text, tag.
+    pub fn seal(&self, text: &[u8]) -> Result<Vec<u8>, VaultError> {
+        let mut sealed = Vec::with_capacity(text.len() + SEAL);
+        sealed.resize(SEAL / 2, 0);
+        sealed.extend_from_slice(text);
+        self.close(sealed)
+    }
+
+    /// The room for the nonce, then the text.
+    fn close(&self, mut sealed: Vec<u8>) -> Result<Vec<u8>, VaultError> {
+        let failed = |text: String| VaultError::Library { act: "seal what is to be written", text };
+        let (nonce, text) = sealed.split_at_mut(SEAL / 2);
+        getrandom::fill(nonce).map_err(|error| failed(error.to_string()))?;
+        let tag = Aes256CtrPoly1305Aes::new(&self.key)
+            .encrypt_in_place_detached((&*nonce).into(), &[], text)
+            .map_err(|error| failed(error.to_string()))?;
+        sealed.extend_from_slice(&tag);
+        Ok(sealed)
+    }
+
+    /// JSON, behind a 2 and compressed where the format knows that.
+    fn file(&mut self, file: &impl serde::Serialize) -> Result<Vec<u8>, VaultError> {
+        let failed = |error: serde_json::Error| VaultError::Library { act: "write a file", text: error.to_string() };
+        let text = serde_json::to_vec(file).map_err(failed)?;
+        match self.compressed(&text, &[2])? {
+            Some(sealed) => self.close(sealed),
+            None => self.seal(&text),
+        }
+    }
+
+    /// A blob, and its length if it was compressed.
+    pub fn blob(&mut self, plain: &[u8]) -> Result<(Vec<u8>, Option<NonZeroU32>), VaultError> {
+        if let Some(length) = u32::try_from(plain.len()).ok().and_then(NonZeroU32::new)
+            && self.may_shrink(plain)?
+            && let Some(sealed) = self.compressed(plain, &[])?
+            && sealed.len() < plain.len()
+        {
+            return Ok((self.close(sealed)?, Some(length)));
+        }
+        Ok((self.seal(plain)?, None))
+    }
+
+    /// Whether one of three pieces does.
+    fn may_shrink(&mut self, plain: &[u8]) -> Result<bool, VaultError> {
+        if plain.len() < 16 * SAMPLE {
+            return Ok(true);
+        }
+        for start in [0, plain.len() / 2, plain.len() - SAMPLE] {
+            let piece = &plain[start..start + SAMPLE];
+            if self.compressed(piece, &[])?.is_some_and(|shorter| shorter.len() < SAMPLE - SAMPLE / 32) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The room for the nonce, `first`, then the text compressed.
+    fn compressed(&mut self, plain: &[u8], first: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
+        let failed = |error: std::io::Error| VaultError::Library { act: "compress", text: error.to_string() };
+        let Some(level) = self.level else { return Ok(None) };
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(zstd::bulk::Compressor::new(level).map_err(failed)?),
+        };
+        let head = SEAL / 2 + first.len();
+        let mut sealed = vec![0; head + zstd::zstd_safe::compress_bound(plain.len()) + SEAL / 2];
+        sealed[SEAL / 2..head].copy_from_slice(first);
+        let length = zstd.compress_to_buffer(plain, &mut sealed[head..]).map_err(failed)?;
+        sealed.truncate(head + length);
+        Ok(Some(sealed))
     }
 }
 

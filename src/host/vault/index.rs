@@ -1,5 +1,7 @@
 //! Which pack holds which blob.
 
+use std::sync::{Mutex, PoisonError};
+
 use rustic_core::Id;
 use rustic_core::repofile::{BlobType, IndexFile};
 
@@ -7,7 +9,7 @@ use super::error::VaultError;
 use super::format::{Repo, SEAL};
 use super::store::Kind;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum BlobKind {
     Tree,
     Data,
@@ -43,23 +45,29 @@ pub(super) struct Index {
 impl Index {
     /// What can be read of them, and what is wrong with the rest.
     pub fn load(repo: &Repo) -> Result<(Self, Vec<VaultError>), VaultError> {
-        let mut index = Self::default();
-        let mut damage = Vec::new();
-        for (id, _) in repo.store.list(Kind::Index)? {
-            let read = repo.file(Kind::Index, &id).and_then(|text| {
+        let found = Mutex::new((Self::default(), Vec::new()));
+        let read = repo.each(Kind::Index, |id, read| {
+            let read = read.and_then(|text| {
                 serde_json::from_slice::<IndexFile>(&text).map_err(|error| VaultError::Damaged {
                     file: Kind::Index.path(&id),
                     what: format!("it is no index: {error}"),
                 })
             });
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
             match read {
-                Ok(file) => index.add(file),
-                // Another's prune replaced it after it was listed: what it held stands in its successor.
-                Err(VaultError::Store(error)) if error.is_absent() => return Self::load(repo),
-                Err(error @ VaultError::Damaged { .. }) => damage.push(error),
+                Ok(file) => found.0.add(file),
+                Err(error @ VaultError::Damaged { .. }) => found.1.push(error),
                 Err(error) => return Err(error),
             }
+            Ok(())
+        });
+        match read {
+            Ok(()) => {}
+            // Another's prune replaced it after it was listed: what it held stands in its successor.
+            Err(VaultError::Store(error)) if error.is_absent() => return Self::load(repo),
+            Err(error) => return Err(error),
         }
+        let (mut index, damage) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         let packs = &index.packs;
         index.blobs.sort_unstable_by_key(|(kind, id, blob)| (*kind, *id, packs[blob.pack as usize].marked));
         Ok((index, damage))

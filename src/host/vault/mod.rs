@@ -6,17 +6,17 @@
 //! # The flow
 //!
 //! Every act is a child of its own ([`SUBCOMMAND`], `child`): the request, with the recovery key, goes in over a
-//! socket, lines of progress and one answer come back. `rustic_core` chunks, packs and prunes; what is read to be
-//! proven or brought back is read by our own reader (`format`, `index`), which names damage and needs little
-//! memory. Start reading at `child::act`.
+//! socket, lines of progress and one answer come back. `rustic_core` knows the format and prunes; what is saved is written
+//! by `archive`, and what is read to be proven or brought back by our own reader (`format`, `index`), which names
+//! damage and needs little memory. Start reading at `child::act`.
 //!
 //! # Guarantees
 //!
 //! A snapshot is written last, after every pack and index it needs, and only if all that was to be saved could be
-//! read: the library leaves out what it fails at, so `source` records each fault and `store::Bridge` refuses the
-//! snapshot. There are no locks of ours: prune marks packs first and removes them in a later run, so what is
+//! read. There are no locks of ours: prune marks packs first and removes them in a later run, so what is
 //! interrupted needs nobody; restic's own locks are respected, and removed when their holder is dead.
 
+mod archive;
 mod check;
 mod child;
 mod error;
@@ -28,7 +28,6 @@ mod restore;
 mod rustic;
 mod save;
 mod seal_key;
-mod source;
 mod ssh_key;
 mod store;
 mod upkeep;

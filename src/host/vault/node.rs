@@ -1,7 +1,7 @@
 //! What restic keeps of a file besides its content.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -13,8 +13,6 @@ use nix::unistd::{Gid, Group, Uid, User};
 use rustic_core::repofile::{Metadata, Node, NodeType};
 use rustix::fs::{FileType, Stat, lgetxattr, llistxattr, readlinkat};
 use serde_json::json;
-
-use super::source::through;
 
 /// Bits of Go's `os.FileMode`, which restic stores (<https://pkg.go.dev/io/fs#FileMode>).
 const GO_DIRECTORY: u32 = 1 << 31;
@@ -98,30 +96,26 @@ pub(super) fn of(
     Ok(Some(Node::new_node(called, kind, meta)))
 }
 
-/// A file that is on no disk.
-pub(super) fn alone(name: &OsStr, size: u64, at: Timestamp) -> Node {
+/// A file that is on no disk, of a length that is not known yet.
+pub(super) fn alone(name: &OsStr, at: Timestamp) -> Node {
     let meta = Metadata {
         mode: Some(0o600),
         mtime: Some(at),
         atime: Some(at),
-        ctime: Some(any_moment()),
+        ctime: Some(at),
         uid: Some(0),
         gid: Some(0),
         user: Some("root".to_owned()),
         group: Some("root".to_owned()),
-        size,
         links: 1,
         ..Metadata::default()
     };
     Node::new_node(name, NodeType::File, meta)
 }
 
-/// Never the same: what looks unchanged since the last snapshot is not read. Of the number of the inode, which would
-/// say so too, the library takes no notice.
-fn any_moment() -> Timestamp {
-    let seconds = getrandom::u32().expect("the kernel gives random bytes (getrandom(2))");
-    let nanoseconds = getrandom::u32().expect("the kernel gives random bytes (getrandom(2))") % 1_000_000_000;
-    Timestamp::new(seconds.into(), nanoseconds.cast_signed()).unwrap_or(Timestamp::UNIX_EPOCH)
+/// A directory of the snapshot that is none on the machine.
+pub(super) fn on_the_way(name: &OsStr) -> Node {
+    Node::new_node(name, NodeType::Dir, Metadata { mode: Some(go_mode(0o040_755)), ..Metadata::default() })
 }
 
 /// A number of links, whose width is the machine's.
@@ -190,6 +184,14 @@ pub(super) fn attributes(parent: impl AsFd, name: &OsStr) -> io::Result<Vec<(Str
         }
     }
     Ok(found)
+}
+
+/// The path of what stands at `name` in an open directory, for calls that take no directory.
+pub(super) fn through(parent: impl AsFd, name: &OsStr) -> io::Result<CString> {
+    use std::os::fd::AsRawFd;
+    let mut path = format!("/proc/self/fd/{}/", parent.as_fd().as_raw_fd()).into_bytes();
+    path.extend_from_slice(name.as_bytes());
+    CString::new(path).map_err(io::Error::other)
 }
 
 #[cfg(test)]

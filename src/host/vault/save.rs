@@ -1,21 +1,18 @@
 //! Making a snapshot.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rustic_core::repofile::SnapshotFile;
-use rustic_core::{
-    BackupOptions, ParentOptions, Progress, ProgressBars, ProgressType, RusticProgress, SnapshotGroupCriterion,
-};
+use jiff::{Timestamp, Unit, Zoned};
+use rustic_core::repofile::{SnapshotFile, SnapshotSummary};
 
+use super::archive::{Earlier, Faults, Input, Root, archive, newest};
 use super::child::{Tell, Words};
 use super::error::VaultError;
-use super::format::{Repo, hex};
-use super::source::{Origin, Root, Tally};
-use super::store::{Faults, Kind};
+use super::format::{Repo, config, hex};
+use super::index::Index;
+use super::store::Kind;
 use super::upkeep::{Any, refuse_while_in_use};
 use super::wire::{From, GO, Item, Line};
 use super::{Saved, Snapshot, SnapshotId};
@@ -34,43 +31,57 @@ pub(super) struct Wanted {
 pub(super) fn save(repo: &Repo, wanted: Wanted, tell: &Arc<Tell>) -> Result<Saved, VaultError> {
     refuse_while_in_use(repo, Any::Exclusive)?;
     let Wanted { host, tags, at, entries, parent, waits, descriptors, words } = wanted;
-    let paths: Vec<PathBuf> = entries.iter().map(|item| item.path.clone()).collect();
-    let faults = Arc::new(Faults::default());
-    let trees = waits.then(|| Arc::new(Trees(tell.clone())));
-    let origin = Origin::new(roots(entries, descriptors)?, words.clone(), faults.clone(), at, trees);
-    let counted = origin.tally();
-
-    let tags = tags.join(",").parse();
-    let snapshot = SnapshotFile {
+    let mut snapshot = SnapshotFile {
         time: at.to_zoned(TimeZone::UTC),
-        hostname: host,
         program_version: format!("socle {}", env!("CARGO_PKG_VERSION")),
-        tags: tags.map_err(|error| VaultError::Library { act: "take the tags", text: format!("{error}") })?,
         ..SnapshotFile::default()
     };
-    let mut same = SnapshotGroupCriterion::new();
-    (same.hostname, same.tags) = (true, true);
-    let parents: Vec<String> = parent.into_iter().collect();
-    let parents = ParentOptions::default().group_by(Some(same)).parents(parents);
-    let options = BackupOptions::default().no_scan(true).parent_opts(parents);
+    entries.iter().for_each(|item| snapshot.paths.add(item.path.to_string_lossy().into_owned()));
+    tags.iter().for_each(|tag| snapshot.tags.add(tag.clone()));
 
-    let library = repo.library(faults.clone(), Bars(tell.clone()))?;
-    let library = library.to_indexed_ids().map_err(VaultError::library("read the indexes"))?;
+    let config = config(repo)?;
+    let level = config.zstd().map_err(VaultError::library("take the compression"))?;
+    let (index, damage) = Index::load(repo)?;
+    if let Some(damage) = damage.into_iter().next() {
+        return Err(damage);
+    }
+    let earlier = match parent {
+        Some(id) => id.parse().ok().and_then(|id| repo.snapshot(&id).ok()),
+        None => newest(repo, &host, &tags, tell)?,
+    };
+    snapshot.hostname = host;
+    snapshot.parent = earlier.as_ref().map(|earlier| earlier.id);
+    let earlier = earlier.map(|earlier| Earlier::new(repo, &index, &earlier, tell));
     if waits {
         tell.moment(&Line::Ready);
         words.about(GO).map_err(|why| VaultError::Request(std::io::Error::other(why)))?;
     }
-    let archived = library.archive(&options, &origin, snapshot, &paths);
-    // Why there is no snapshot comes before what the library made of it.
-    let errors = faults.errors();
+    let trees = waits.then(|| Trees(tell.clone()));
+    let faults = Faults::default();
+    let roots = roots(entries, descriptors)?;
+    let input = Input { config: &config, level, roots, earlier, words, faults: &faults, at, trees };
+    let archived = archive(repo, &index, input, tell);
+    // What cannot be read comes before what became of it.
+    let (errors, vanished) = faults.take();
     if !errors.is_empty() {
         return Err(VaultError::Source(errors));
     }
-    let snapshot = archived.map_err(VaultError::library("save"))?;
-    count(repo, &snapshot, &counted)?;
-    let vanished = faults.all_vanished();
+    let (tree, mut summary) = archived?;
+    snapshot.tree = tree.into();
+    end(&mut summary, &snapshot.time);
+    snapshot.summary = Some(summary);
+    snapshot.id = repo.write(Kind::Snapshot, &mut repo.sealer(level), &snapshot)?.into();
     let snapshot = describe(&snapshot);
     Ok(Saved { snapshot, vanished: vanished.iter().map(|path| path.to_string_lossy().into_owned().into()).collect() })
+}
+
+fn end(summary: &mut SnapshotSummary, at: &Zoned) {
+    // Times of the machine's clock, as restic's are. A clock that was set back in between is no reason to fail.
+    let now = Zoned::now();
+    let since = |begin: &Zoned| now.since(begin).and_then(|span| span.total(Unit::Second)).unwrap_or_default();
+    summary.backup_duration = since(&summary.backup_start);
+    summary.total_duration = since(at);
+    summary.backup_end = now;
 }
 
 /// Held by whatever still has to read of a tree whose writers stand still. With the last of it they may go on.
@@ -80,17 +91,6 @@ impl Drop for Trees {
     fn drop(&mut self) {
         self.0.moment(&Line::Read);
     }
-}
-
-/// Every file that was read is in the snapshot: the library leaves out what it fails at.
-fn count(repo: &Repo, snapshot: &SnapshotFile, tally: &Tally) -> Result<(), VaultError> {
-    let read = tally.read();
-    let saved = snapshot.summary.as_ref().map_or(0, |summary| summary.total_files_processed);
-    if read == saved {
-        return Ok(());
-    }
-    repo.store.remove(Kind::Snapshot, &snapshot.id)?;
-    Err(VaultError::Miscounted(read, saved))
 }
 
 pub(super) fn describe(snapshot: &SnapshotFile) -> Snapshot {
@@ -122,39 +122,4 @@ fn roots(entries: Vec<Item>, descriptors: Vec<OwnedFd>) -> Result<Vec<Root>, Vau
         });
     }
     Ok(roots)
-}
-
-/// The library's progress, told to the parent.
-#[derive(Clone)]
-struct Bars(Arc<Tell>);
-
-impl std::fmt::Debug for Bars {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Bars")
-    }
-}
-
-impl ProgressBars for Bars {
-    fn progress(&self, kind: ProgressType, _: &str) -> Progress {
-        match kind {
-            ProgressType::Bytes => Progress::new(self.clone()),
-            ProgressType::Spinner | ProgressType::Counter => Progress::hidden(),
-        }
-    }
-}
-
-impl RusticProgress for Bars {
-    fn is_hidden(&self) -> bool {
-        false
-    }
-
-    fn set_length(&self, _: u64) {}
-
-    fn set_title(&self, _: &str) {}
-
-    fn inc(&self, more: u64) {
-        self.0.bytes(more, None);
-    }
-
-    fn finish(&self) {}
 }

@@ -1,12 +1,12 @@
 //! What is done to a repository besides saving and restoring: making it, its snapshots, its keys, its waste.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{Span, Timestamp, Zoned};
 use rustic_core::repofile::{KeyFile, MasterKey};
 use rustic_core::{
-    ConfigOptions, Credentials, Id, KeyOptions, NoProgressBars, PruneOptions, Repository, RepositoryBackends,
+    ConfigOptions, Credentials, Id, KeyOptions, PruneOptions, Repository, RepositoryBackends,
     RepositoryOptions,
 };
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use super::error::VaultError;
 use super::format::{Repo, hex, key_file};
 use super::save::describe;
 use super::seal_key::{self, Label};
-use super::store::{Bridge, Faults, Kind, Store};
+use super::store::{Bridge, Kind, Store};
 use super::{KeyInfo, Pace, Pruned, Snapshot};
 
 /// restic refreshes its locks every five minutes and takes one for stale after this time.
@@ -29,7 +29,7 @@ pub(super) fn make(store: &Arc<dyn Store>, password: &str, pace: Pace) -> Result
         Err(VaultError::NoRepository(_)) => {}
         Err(error) => return Err(error),
     }
-    let bridge = Bridge::new(store.clone(), pace, Arc::new(Faults::default())).with_config();
+    let bridge = Bridge::new(store.clone(), pace).with_config();
     let backends = RepositoryBackends::new(Arc::new(bridge), None);
     let options = RepositoryOptions::default().no_cache(true);
     let master = MasterKey::new();
@@ -65,19 +65,21 @@ fn remove_foreign_keys(repo: &Repo, password: &str) -> Result<(), VaultError> {
 /// All that can be read, oldest first. One that cannot is said: the check names it, and its absence from the
 /// list is seen by who made it.
 pub(super) fn snapshots(repo: &Repo, tell: &Tell) -> Result<Vec<Snapshot>, VaultError> {
-    let mut all = Vec::new();
-    for (id, _) in repo.store.list(Kind::Snapshot)? {
-        match repo.snapshot(&id) {
-            Ok(mut snapshot) => {
-                snapshot.id = id.into();
-                all.push(describe(&snapshot));
-            }
-            // Forgotten since it was listed.
-            Err(VaultError::Store(error)) if error.is_absent() => {}
-            Err(error @ VaultError::Damaged { .. }) => tell.say(error.to_string()),
-            Err(error) => return Err(error),
+    let all = Mutex::new(Vec::new());
+    repo.each(Kind::Snapshot, |id, read| match read.and_then(|text| repo.as_snapshot(id, &text)) {
+        Ok(snapshot) => {
+            all.lock().unwrap_or_else(PoisonError::into_inner).push(describe(&snapshot));
+            Ok(())
         }
-    }
+        // Forgotten since it was listed.
+        Err(VaultError::Store(error)) if error.is_absent() => Ok(()),
+        Err(error @ VaultError::Damaged { .. }) => {
+            tell.say(error.to_string());
+            Ok(())
+        }
+        Err(error) => Err(error),
+    })?;
+    let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
     all.sort_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));
     Ok(all)
 }
@@ -102,7 +104,7 @@ pub(super) fn prune(repo: &Repo, keep: Duration, tell: &Tell) -> Result<Pruned, 
     options.keep_delete = keep;
     // Marked first, removed in a later run: a backup of another server that counts on a pack finds it.
     options.instant_delete = false;
-    let library = repo.library(Arc::new(Faults::default()), NoProgressBars)?;
+    let library = repo.library()?;
     tell.say("looking for what no snapshot needs");
     let plan = library.prune_plan(&options).map_err(VaultError::library("plan the pruning"))?;
     library.prune(&options, plan).map_err(VaultError::library("prune"))?;

@@ -1,6 +1,5 @@
 //! A [`Store`] as `rustic_core` wants its backends, and what it may not do with it.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,32 +8,6 @@ use rustic_core::{BytesList, ErrorKind, FileType, ReadBackend, RusticError, Rust
 
 use super::{Id, Kind, Store, StoreError, StoreFault};
 use crate::host::vault::Pace;
-
-/// What could not be read of what is to be saved. `rustic_core` leaves such files out and goes on; with this in
-/// the way of the snapshot there is none.
-#[derive(Debug, Default)]
-pub struct Faults {
-    errors: Mutex<Vec<(PathBuf, String)>>,
-    vanished: Mutex<Vec<PathBuf>>,
-}
-
-impl Faults {
-    pub fn error(&self, path: PathBuf, what: impl Into<String>) {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).push((path, what.into()));
-    }
-
-    pub fn vanished(&self, path: PathBuf) {
-        self.vanished.lock().unwrap_or_else(PoisonError::into_inner).push(path);
-    }
-
-    pub fn errors(&self) -> Vec<(PathBuf, String)> {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub fn all_vanished(&self) -> Vec<PathBuf> {
-        self.vanished.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// Bytes a second, as the order of what waits.
 pub struct Pacer {
@@ -65,7 +38,6 @@ impl Pacer {
 
 pub struct Bridge {
     store: Arc<dyn Store>,
-    faults: Arc<Faults>,
     /// The config is made once and never written again.
     config: bool,
     up: Pacer,
@@ -73,8 +45,8 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    pub fn new(store: Arc<dyn Store>, pace: Pace, faults: Arc<Faults>) -> Self {
-        Self { store, faults, config: false, up: Pacer::new(pace.up), down: Pacer::new(pace.down) }
+    pub fn new(store: Arc<dyn Store>, pace: Pace) -> Self {
+        Self { store, config: false, up: Pacer::new(pace.up), down: Pacer::new(pace.down) }
     }
 
     /// For the making of a repository.
@@ -121,9 +93,6 @@ impl WriteBackend for Bridge {
         let refuse = |why: &str| Err(foreign(StoreError::new("write", kind.path(id), StoreFault::Other(why.into()))));
         if kind == Kind::Config && !self.config {
             return refuse("the config of a repository is not changed");
-        }
-        if kind == Kind::Snapshot && !self.faults.errors().is_empty() {
-            return refuse("not all that is to be saved could be read");
         }
         self.up.pass(content.size());
         self.store.write(kind, id, content.slice()).map_err(foreign)

@@ -15,7 +15,7 @@ mod sftp;
 use bytes::Bytes;
 pub use rustic_core::Id;
 
-pub(super) use bridge::{Bridge, Faults, Pacer};
+pub(super) use bridge::{Bridge, Pacer};
 pub(super) use error::{StoreError, StoreFault};
 pub(super) use kept::KeptStore;
 pub(super) use local::LocalStore;

@@ -1,0 +1,110 @@
+//! The snapshot that a new one is compared with.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use rustic_core::Id;
+use rustic_core::repofile::{Node, SnapshotFile};
+
+use crate::host::vault::child::Tell;
+use crate::host::vault::error::VaultError;
+use crate::host::vault::format::{Opener, Repo};
+use crate::host::vault::index::Index;
+use crate::host::vault::store::Kind;
+
+/// Clocks of file systems stand still for so long: what was changed just before it was read may have been changed just
+/// after as well, and show the same time.
+const TICK: i64 = 1;
+
+/// The newest of the same host and tags.
+pub(in super::super) fn newest(
+    repo: &Repo,
+    host: &str,
+    tags: &[String],
+    tell: &Tell,
+) -> Result<Option<SnapshotFile>, VaultError> {
+    let wanted: BTreeSet<&str> = tags.iter().map(String::as_str).collect();
+    let newest = Mutex::new(None::<SnapshotFile>);
+    repo.each(Kind::Snapshot, |id, read| match read.and_then(|text| repo.as_snapshot(id, &text)) {
+        Ok(snapshot) => {
+            let tags: BTreeSet<&str> = snapshot.tags.iter().map(String::as_str).collect();
+            let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+            if snapshot.hostname == host
+                && tags == wanted
+                && newest.as_ref().is_none_or(|known| known.time < snapshot.time)
+            {
+                *newest = Some(snapshot);
+            }
+            Ok(())
+        }
+        // Without it more is read. The check names it.
+        Err(error @ VaultError::Damaged { .. }) => {
+            tell.say(error.to_string());
+            Ok(())
+        }
+        Err(error) => Err(error),
+    })?;
+    Ok(newest.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// What is known of an earlier snapshot.
+pub(in super::super) struct Earlier<'a> {
+    repo: &'a Repo,
+    index: &'a Index,
+    opener: Opener,
+    tell: &'a Tell,
+    root: Id,
+    begun: Timestamp,
+}
+
+impl<'a> Earlier<'a> {
+    pub fn new(repo: &'a Repo, index: &'a Index, snapshot: &SnapshotFile, tell: &'a Tell) -> Self {
+        let begun = snapshot.summary.as_ref().map_or(&snapshot.time, |summary| &summary.backup_start);
+        Self { repo, index, opener: repo.opener(), tell, root: *snapshot.tree, begun: begun.timestamp() }
+    }
+
+    pub(super) fn root(&mut self) -> Option<Then> {
+        self.directory(&self.root.clone())
+    }
+
+    /// A directory of it, if it can be read: else all in it is read again, which mends it.
+    pub(super) fn directory(&mut self, id: &Id) -> Option<Then> {
+        match self.repo.tree(self.index, &mut self.opener, id) {
+            Ok(tree) => Some(Then { id: *id, nodes: tree.nodes, next: 0 }),
+            Err(error) => {
+                self.tell.say(error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Whether a file can be taken for the one that was read then.
+    pub(super) fn is_same(&self, then: &Node, now: &Node) -> bool {
+        let (before, after) = (&then.meta, &now.meta);
+        then.node_type == now.node_type
+            && before.size == after.size
+            && before.mtime == after.mtime
+            && before.ctime == after.ctime
+            && after.ctime.is_some_and(|changed| changed.as_second() + TICK < self.begun.as_second())
+    }
+}
+
+/// A directory of an earlier snapshot, gone through in the order of its names.
+pub(super) struct Then {
+    pub id: Id,
+    pub nodes: Vec<Node>,
+    next: usize,
+}
+
+impl Then {
+    /// What stood at the name of `now`. Names are asked for in their order.
+    pub fn node(&mut self, now: &Node) -> Option<&Node> {
+        // Almost always it is the next one.
+        if self.nodes.get(self.next).is_none_or(|then| then.name != now.name) {
+            let name = now.name();
+            self.next += self.nodes[self.next..].iter().take_while(|then| then.name() < name).count();
+        }
+        self.nodes.get(self.next).filter(|then| then.name == now.name)
+    }
+}
