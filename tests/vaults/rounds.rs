@@ -59,6 +59,37 @@ async fn a_restore_completes_what_is_there() {
     assert!(Path::new("/etc/passwd").exists());
 }
 
+#[tokio::test]
+async fn only_what_changed_is_read_again() {
+    let bench = Bench::new().await;
+    let from = bench.path("from");
+    plant(&from, 1);
+    let first = bench.save(&from, 0).await;
+    fs::write(from.join("content/page-3.html"), "another text").unwrap();
+    fs::remove_file(from.join("content/page-4.html")).unwrap();
+    fs::write(from.join("content/page-3a.html"), "a new text").unwrap();
+    let second = bench.save(&from, 60).await;
+    assert_eq!(second.snapshot.files, first.snapshot.files);
+    assert!(second.snapshot.added.unwrap() < 32 << 10, "{second:?}");
+    let to = bench.restore(&second.snapshot.id, "to").await;
+    assert_same(&from, &to);
+    bench.is_sound().await;
+}
+
+#[tokio::test]
+async fn entries_that_overlap_are_refused() {
+    let bench = Bench::new().await;
+    let from = bench.path("from");
+    plant(&from, 1);
+    let tree = |path: &str| Entry { path: path.into(), from: Source::Tree { from: from.clone(), except: vec![] } };
+    for (one, other) in [("/a", "/a/b"), ("/a", "/a")] {
+        let error = bench.vault.save(&bench.access, order(vec![tree(one), tree(other)], 0), &Quiet).await.unwrap_err();
+        assert!(error.to_string().contains("it is in another entry"), "{error}");
+    }
+    bench.vault.save(&bench.access, order(vec![tree("/a/b"), tree("/a/c"), tree("/ab")], 1), &Quiet).await.unwrap();
+    bench.is_sound().await;
+}
+
 fn inode(path: &Path) -> u64 {
     std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap())
 }

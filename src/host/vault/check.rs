@@ -9,8 +9,9 @@ use rustic_core::repofile::{NodeType, Tree};
 
 use super::child::Tell;
 use super::error::VaultError;
-use super::format::{Opener, Repo, config, hash, hex, key_file, part};
+use super::format::{Repo, config, hash, hex, key_file, part};
 use super::index::{Blob, BlobKind, Index};
+use super::sealed::Opener;
 use super::store::{Kind, Store};
 use super::{Checked, Damage, Depth, Pace, SnapshotId};
 

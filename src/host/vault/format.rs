@@ -2,12 +2,10 @@
 //! to bring one back has to name every damage, and to fit into little memory
 //! (<https://restic.readthedocs.io/en/stable/100_references.html>).
 
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aes256ctr_poly1305aes::aead::AeadInPlace;
-use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key};
+use aes256ctr_poly1305aes::Key;
 use bytes::Bytes;
 use rustic_core::repofile::{ConfigFile, KeyFile, MasterKey, SnapshotFile, Tree};
 use rustic_core::{Credentials, Id, NoProgressBars, OpenStatus, Repository, RepositoryBackends, RepositoryOptions};
@@ -16,23 +14,14 @@ use sha2::{Digest as _, Sha256};
 use super::Pace;
 use super::error::VaultError;
 use super::index::{Blob, BlobKind, Index};
+use super::sealed::{Opener, Sealer};
 use super::store::{Bridge, Kind, Pacer, Store};
-
-/// A sealed text is so much longer than what is in it: nonce and tag.
-pub(super) const SEAL: usize = 32;
 
 /// Most bytes a key may ask of the memory for its derivation; restic's own take 32 MiB.
 const DERIVATION: u64 = 512 << 20;
 
-/// Most bytes of an index or a snapshot; restic's are a few MiB.
-const FILE: u64 = 1 << 30;
-
 /// Files are read by so many at once where each is an answer of a server to wait for.
 const READERS: usize = 4;
-
-/// What is longer is looked at in pieces of this size before it is compressed: photographs, archives and films are
-/// most of what people keep, and no smaller for it.
-const SAMPLE: usize = 4 << 10;
 
 /// Size of the packs we write. A few are in memory at once, on their way.
 pub(super) const PACK: u32 = 8 << 20;
@@ -192,7 +181,7 @@ impl Repo {
 
     /// `level`: of the compression; `None`: there is none, as in version 1 of the format.
     pub fn sealer(&self, level: Option<i32>) -> Sealer {
-        Sealer { key: self.sealed, level, zstd: None }
+        Sealer::new(self.sealed, level)
     }
 
     pub fn snapshot(&self, id: &Id) -> Result<SnapshotFile, VaultError> {
@@ -296,144 +285,6 @@ pub(super) fn config(repo: &Repo) -> Result<ConfigFile, VaultError> {
     serde_json::from_slice(&text).map_err(|error| damaged(format!("it is no config: {error}")))
 }
 
-/// Opens what is sealed. One for each thread: it keeps its tables for decompression.
-pub(super) struct Opener {
-    key: Key,
-    zstd: Option<zstd::bulk::Decompressor<'static>>,
-}
-
-impl Opener {
-    fn new(key: Key) -> Self {
-        Self { key, zstd: zstd::bulk::Decompressor::new().ok() }
-    }
-
-    /// Nonce, text, tag.
-    fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, String> {
-        let Some(length) = sealed.len().checked_sub(SEAL) else { return Err("it is too short".into()) };
-        let (nonce, rest) = sealed.split_at(SEAL / 2);
-        let (text, tag) = rest.split_at(length);
-        let mut text = text.to_vec();
-        Aes256CtrPoly1305Aes::new(&self.key)
-            .decrypt_in_place_detached(nonce.into(), &[], &mut text, tag.into())
-            .map_err(|_| "its seal is broken")?;
-        Ok(text)
-    }
-
-    /// A config, an index or a snapshot: JSON, or a 2 and compressed JSON.
-    fn file(&self, sealed: &[u8]) -> Result<Vec<u8>, String> {
-        use std::io::Read;
-        let text = self.open(sealed)?;
-        match text.first() {
-            Some(b'{' | b'[') => Ok(text),
-            Some(2) => {
-                let mut plain = Vec::new();
-                let limited = zstd::stream::read::Decoder::new(&text[1..]).map(|decoder| decoder.take(FILE));
-                limited
-                    .and_then(|mut decoder| decoder.read_to_end(&mut plain))
-                    .map_err(|error| format!("it cannot be decompressed: {error}"))?;
-                Ok(plain)
-            }
-            _ => Err("it is of an unknown format".into()),
-        }
-    }
-
-    /// A blob, and that it is the one.
-    pub fn blob(&mut self, sealed: &[u8], blob: &Blob, id: &Id) -> Result<Vec<u8>, String> {
-        let mut plain = self.open(sealed)?;
-        if blob.compressed {
-            let zstd = self.zstd.as_mut().ok_or("there is no memory to decompress")?;
-            plain = zstd
-                .decompress(&plain, blob.plain as usize)
-                .map_err(|error| format!("it cannot be decompressed: {error}"))?;
-        }
-        match hash(&plain) == *id {
-            true => Ok(plain),
-            false => Err(format!("it does not hold the blob {}", hex(id))),
-        }
-    }
-}
-
-/// Seals what is written. One for each thread: it keeps its tables for compression.
-pub(super) struct Sealer {
-    key: Key,
-    level: Option<i32>,
-    zstd: Option<zstd::bulk::Compressor<'static>>,
-}
-
-impl Sealer {
-    /// Nonce, text, tag.
-    pub fn seal(&self, text: &[u8]) -> Result<Vec<u8>, VaultError> {
-        let mut sealed = Vec::with_capacity(text.len() + SEAL);
-        sealed.resize(SEAL / 2, 0);
-        sealed.extend_from_slice(text);
-        self.close(sealed)
-    }
-
-    /// The room for the nonce, then the text.
-    fn close(&self, mut sealed: Vec<u8>) -> Result<Vec<u8>, VaultError> {
-        let failed = |text: String| VaultError::Library { act: "seal what is to be written", text };
-        let (nonce, text) = sealed.split_at_mut(SEAL / 2);
-        getrandom::fill(nonce).map_err(|error| failed(error.to_string()))?;
-        let tag = Aes256CtrPoly1305Aes::new(&self.key)
-            .encrypt_in_place_detached((&*nonce).into(), &[], text)
-            .map_err(|error| failed(error.to_string()))?;
-        sealed.extend_from_slice(&tag);
-        Ok(sealed)
-    }
-
-    /// JSON, behind a 2 and compressed where the format knows that.
-    fn file(&mut self, file: &impl serde::Serialize) -> Result<Vec<u8>, VaultError> {
-        let failed = |error: serde_json::Error| VaultError::Library { act: "write a file", text: error.to_string() };
-        let text = serde_json::to_vec(file).map_err(failed)?;
-        match self.compressed(&text, &[2])? {
-            Some(sealed) => self.close(sealed),
-            None => self.seal(&text),
-        }
-    }
-
-    /// A blob, and its length if it was compressed.
-    pub fn blob(&mut self, plain: &[u8]) -> Result<(Vec<u8>, Option<NonZeroU32>), VaultError> {
-        if let Some(length) = u32::try_from(plain.len()).ok().and_then(NonZeroU32::new)
-            && self.may_shrink(plain)?
-            && let Some(sealed) = self.compressed(plain, &[])?
-            && sealed.len() < plain.len()
-        {
-            return Ok((self.close(sealed)?, Some(length)));
-        }
-        Ok((self.seal(plain)?, None))
-    }
-
-    /// Whether one of three pieces does.
-    fn may_shrink(&mut self, plain: &[u8]) -> Result<bool, VaultError> {
-        if plain.len() < 16 * SAMPLE {
-            return Ok(true);
-        }
-        for start in [0, plain.len() / 2, plain.len() - SAMPLE] {
-            let piece = &plain[start..start + SAMPLE];
-            if self.compressed(piece, &[])?.is_some_and(|shorter| shorter.len() < SAMPLE - SAMPLE / 32) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// The room for the nonce, `first`, then the text compressed.
-    fn compressed(&mut self, plain: &[u8], first: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
-        let failed = |error: std::io::Error| VaultError::Library { act: "compress", text: error.to_string() };
-        let Some(level) = self.level else { return Ok(None) };
-        let zstd = match &mut self.zstd {
-            Some(zstd) => zstd,
-            none => none.insert(zstd::bulk::Compressor::new(level).map_err(failed)?),
-        };
-        let head = SEAL / 2 + first.len();
-        let mut sealed = vec![0; head + zstd::zstd_safe::compress_bound(plain.len()) + SEAL / 2];
-        sealed[SEAL / 2..head].copy_from_slice(first);
-        let length = zstd.compress_to_buffer(plain, &mut sealed[head..]).map_err(failed)?;
-        sealed.truncate(head + length);
-        Ok(Some(sealed))
-    }
-}
-
 /// A part of what was read at once.
 pub(super) fn part(read: &Bytes, start: u64, blob: &Blob) -> Result<Bytes, String> {
     let from = u64::from(blob.offset).checked_sub(start).and_then(|from| usize::try_from(from).ok());
@@ -441,4 +292,14 @@ pub(super) fn part(read: &Bytes, start: u64, blob: &Blob) -> Result<Bytes, Strin
         .filter(|range| range.end <= read.len())
         .map(|range| read.slice(range))
         .ok_or_else(|| "its index points beyond its end".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_its_bytes() {
+        assert_eq!(raw(&hash(b"x"))[..], Sha256::digest(b"x")[..]);
+    }
 }

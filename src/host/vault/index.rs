@@ -6,7 +6,8 @@ use rustic_core::Id;
 use rustic_core::repofile::{BlobType, IndexFile};
 
 use super::error::VaultError;
-use super::format::{Repo, SEAL};
+use super::format::Repo;
+use super::sealed::SEAL;
 use super::store::Kind;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

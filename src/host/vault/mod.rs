@@ -28,6 +28,7 @@ mod restore;
 mod rustic;
 mod save;
 mod seal_key;
+mod sealed;
 mod ssh_key;
 mod store;
 mod upkeep;

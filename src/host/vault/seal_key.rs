@@ -9,7 +9,8 @@ use rustic_core::Id;
 use rustic_core::repofile::{KeyFile, MasterKey};
 
 use super::error::VaultError;
-use super::format::{SEAL, hash};
+use super::format::hash;
+use super::sealed::SEAL;
 use super::store::{Kind, Store};
 
 /// As restic's own: 2^15, 8, 1, which is 32 MiB and a tenth of a second.

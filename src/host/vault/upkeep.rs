@@ -6,8 +6,7 @@ use std::time::Duration;
 use jiff::{Span, Timestamp, Zoned};
 use rustic_core::repofile::{KeyFile, MasterKey};
 use rustic_core::{
-    ConfigOptions, Credentials, Id, KeyOptions, PruneOptions, Repository, RepositoryBackends,
-    RepositoryOptions,
+    ConfigOptions, Credentials, Id, KeyOptions, PruneOptions, Repository, RepositoryBackends, RepositoryOptions,
 };
 use serde::Deserialize;
 

@@ -9,8 +9,9 @@ use rustic_core::repofile::{Node, SnapshotFile};
 
 use crate::host::vault::child::Tell;
 use crate::host::vault::error::VaultError;
-use crate::host::vault::format::{Opener, Repo};
+use crate::host::vault::format::Repo;
 use crate::host::vault::index::Index;
+use crate::host::vault::sealed::Opener;
 use crate::host::vault::store::Kind;
 
 /// Clocks of file systems stand still for so long: what was changed just before it was read may have been changed just
@@ -79,15 +80,19 @@ impl<'a> Earlier<'a> {
         }
     }
 
-    /// Whether a file can be taken for the one that was read then.
     pub(super) fn is_same(&self, then: &Node, now: &Node) -> bool {
-        let (before, after) = (&then.meta, &now.meta);
-        then.node_type == now.node_type
-            && before.size == after.size
-            && before.mtime == after.mtime
-            && before.ctime == after.ctime
-            && after.ctime.is_some_and(|changed| changed.as_second() + TICK < self.begun.as_second())
+        is_same(then, now, self.begun)
     }
+}
+
+/// Whether a file can be taken for the one that a snapshot read that was begun at `begun`.
+fn is_same(then: &Node, now: &Node, begun: Timestamp) -> bool {
+    let (before, after) = (&then.meta, &now.meta);
+    then.node_type == now.node_type
+        && before.size == after.size
+        && before.mtime == after.mtime
+        && before.ctime == after.ctime
+        && after.ctime.is_some_and(|changed| changed.as_second() + TICK < begun.as_second())
 }
 
 /// A directory of an earlier snapshot, gone through in the order of its names.
@@ -106,5 +111,44 @@ impl Then {
             self.next += self.nodes[self.next..].iter().take_while(|then| then.name() < name).count();
         }
         self.nodes.get(self.next).filter(|then| then.name == now.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustic_core::repofile::{Metadata, NodeType};
+
+    use super::*;
+
+    fn file(name: &str, size: u64, changed: i64) -> Node {
+        let at = Timestamp::from_second(changed).unwrap();
+        let meta = Metadata { size, mtime: Some(at), ctime: Some(at), ..Metadata::default() };
+        Node::new_node(name.as_ref(), NodeType::File, meta)
+    }
+
+    #[test]
+    fn only_what_was_long_unchanged_when_it_was_read_is_the_same() {
+        let begun = Timestamp::from_second(1000).unwrap();
+        let then = file("a", 7, 900);
+        assert!(is_same(&then, &file("a", 7, 900), begun));
+        assert!(!is_same(&then, &file("a", 8, 900), begun));
+        assert!(!is_same(&then, &file("a", 7, 901), begun));
+        // Of the second in which it was read, or later: what came after may not be in it.
+        for changed in [999, 1000, 1001] {
+            let then = file("a", 7, changed);
+            assert!(!is_same(&then, &then, begun), "{changed}");
+        }
+        let mut link = then.clone();
+        link.node_type = NodeType::from_link("x".as_ref());
+        assert!(!is_same(&then, &link, begun));
+    }
+
+    #[test]
+    fn names_are_found_in_their_order_whatever_came_and_went() {
+        let nodes = ["a", "b", "d", "e\n", "f"].map(|name| file(name, 1, 1)).to_vec();
+        let mut then = Then { id: Id::default(), nodes, next: 0 };
+        let found: Vec<_> =
+            ["a", "c", "d", "e\n", "e-new", "f", "z"].map(|name| then.node(&file(name, 2, 2)).is_some()).to_vec();
+        assert_eq!(found, [true, false, true, true, false, true, false]);
     }
 }

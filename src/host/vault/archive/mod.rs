@@ -17,6 +17,7 @@
 
 mod chunk;
 mod earlier;
+mod open;
 mod pack;
 mod seal;
 mod tree;

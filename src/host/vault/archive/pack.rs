@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use super::Archive;
 use crate::host::vault::error::VaultError;
-use crate::host::vault::format::{PACK, Repo, SEAL, Sealer, hash, raw};
+use crate::host::vault::format::{PACK, Repo, hash, raw};
 use crate::host::vault::index::{BlobKind, Index};
+use crate::host::vault::sealed::{SEAL, Sealer};
 use crate::host::vault::store::Kind;
 
 /// An index is written when it names so many blobs, or is so old: what it names need not be stored again by whoever
@@ -87,7 +88,6 @@ struct Sum {
 
 impl<'a> Packer<'a> {
     /// `level`: of the compression; `None` where the format knows none.
-    #[expect(clippy::disallowed_methods, reason = "the age of an index that is not written yet, not a moment")]
     pub fn new(repo: &'a Repo, index: &'a Index, level: Option<i32>) -> Self {
         let stored = Stored {
             file: File::default(),
@@ -197,7 +197,6 @@ impl Stored {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the age of an index that is not written yet, not a moment")]
     fn write(&mut self, repo: &Repo) -> Result<(), VaultError> {
         (self.blobs, self.since) = (0, Instant::now());
         let file = std::mem::take(&mut self.file);

@@ -10,8 +10,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -19,10 +18,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use rustic_core::repofile::{Node, NodeType};
-use rustix::fs::{AtFlags, Mode, OFlags, Stat, StatxAttributes, StatxFlags, openat, statat, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, statat};
 
 use super::chunk::{Chunks, Cuts};
 use super::earlier::{Earlier, Then};
+use super::open::{open_directory, open_file};
 use super::seal::{Batch, Chunk, Content};
 use super::tree::{Listed, Met, Was};
 use super::{Archive, BlobKind};
@@ -146,15 +146,16 @@ impl Walk<'_, '_> {
     fn roots(&mut self, roots: Vec<Root>, mut trees: Option<Trees>) -> Result<(), VaultError> {
         let mut before: Option<PathBuf> = None;
         for root in roots {
-            let wrong = |why: &str| VaultError::Request(io::Error::other(format!("`{}` {why}", root.at().display())));
-            let Some(name) = root.at().file_name().map(OsStr::to_owned) else { return Err(wrong("has no name")) };
+            let wrong = |why: &str| VaultError::Source(vec![(root.at().to_owned(), why.to_owned())]);
+            let Some(name) = root.at().file_name().map(OsStr::to_owned) else { return Err(wrong("it has no name")) };
             if before.replace(root.at().to_owned()).is_some_and(|before| root.at().starts_with(before)) {
-                return Err(wrong("is in another entry"));
+                return Err(wrong("it is in another entry"));
             }
-            let way = root.at().parent().into_iter().flat_map(Path::components).filter_map(|component| match component {
-                Component::Normal(name) => Some(name.to_owned()),
-                _ => None,
-            });
+            let way =
+                root.at().parent().into_iter().flat_map(Path::components).filter_map(|component| match component {
+                    Component::Normal(name) => Some(name.to_owned()),
+                    _ => None,
+                });
             self.go(&way.collect::<Vec<_>>());
             match root {
                 Root::Tree { from, except, .. } => {
@@ -310,7 +311,8 @@ impl Walk<'_, '_> {
             },
             NodeType::File => self.file(parent, directory, name, &stat, node),
             _ => {
-                let was = self.then(&node).map_or(Was::Absent, |then| if *then == node { Was::Same } else { Was::Other });
+                let was =
+                    self.then(&node).map_or(Was::Absent, |then| if *then == node { Was::Same } else { Was::Other });
                 self.put(Met { node, was, read: None });
             }
         }
@@ -381,48 +383,4 @@ impl Walk<'_, '_> {
             _ => self.ways.faults.error(path, error.to_string()),
         }
     }
-}
-
-/// Opens a directory and lists it; `None` for a mount point, unless it is what the order names.
-fn open_directory(parent: &OwnedFd, name: &OsStr, is_first: bool) -> io::Result<Option<(OwnedFd, Vec<OsString>)>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = openat(parent, name, flags, Mode::empty())?;
-    if !is_first {
-        let about = statx(&fd, c"", AtFlags::EMPTY_PATH, StatxFlags::TYPE)?;
-        if about.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-            return Ok(None);
-        }
-    }
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(&fd)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(OsStr::from_bytes(name).to_owned());
-        }
-    }
-    names.sort_unstable_by(|one, other| other.cmp(one));
-    Ok(Some((fd, names)))
-}
-
-fn open_file(parent: &OwnedFd, name: &OsStr, listed: &Stat) -> io::Result<File> {
-    // Another kind of thing may stand there now; a pipe would wait for its writer.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match openat(parent.as_fd(), name, flags | OFlags::NOATIME, Mode::empty()) {
-        // Only the owner and root may leave the time of access alone.
-        Err(rustix::io::Errno::PERM) => openat(parent.as_fd(), name, flags, Mode::empty())?,
-        // A link, a socket: no longer what was listed.
-        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Err(io::ErrorKind::NotFound.into()),
-        opened => opened?,
-    };
-    let now = rustix::fs::fstat(&file)?;
-    match now.st_mode & libc_type() == listed.st_mode & libc_type() {
-        true => Ok(File::from(file)),
-        false => Err(io::ErrorKind::NotFound.into()),
-    }
-}
-
-/// The bits of a mode that are the kind of file.
-const fn libc_type() -> u32 {
-    0o170_000
 }

@@ -16,9 +16,10 @@ use super::Restore;
 use super::place::{Spot, finish, release};
 use super::walk::{Batch, Job};
 use crate::host::vault::error::VaultError;
-use crate::host::vault::format::{Opener, hash, hex, part};
+use crate::host::vault::format::{hash, hex, part};
 use crate::host::vault::index::{Blob, BlobKind};
 use crate::host::vault::node::wide;
+use crate::host::vault::sealed::Opener;
 use crate::host::vault::store::Kind;
 
 /// Most bytes of packs that one thread holds at once.

@@ -14,8 +14,8 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat,
 
 use crate::host::vault::Renamed;
 use crate::host::vault::error::VaultError;
-use crate::host::vault::node::{attributes, permissions};
 use crate::host::vault::node::through;
+use crate::host::vault::node::{attributes, permissions};
 
 /// An open directory. The last who holds it gives it its permissions and times ([`release`]): then nothing is
 /// made in it any more.

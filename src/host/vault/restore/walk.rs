@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, FileType, Mode, linkat, mkdirat, mknodat, readlinkat, 
 use super::Restore;
 use super::place::{Directory, Spot, finish, open_directory, release};
 use crate::host::vault::error::VaultError;
-use crate::host::vault::format::Opener;
+use crate::host::vault::sealed::Opener;
 
 /// Small files go together, so that what lies together in a pack is read at once.
 const BATCH: u64 = 4 << 20;
