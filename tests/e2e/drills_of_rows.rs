@@ -1,6 +1,6 @@
 //! A restore that brings back other rows than were saved: its drill says so.
 
-use crate::backups::{counted, rows};
+use crate::backups::{COUNTED, counted, rows};
 use crate::drills::left_of_a_drill;
 use crate::machine::{Done, Machine};
 
@@ -62,4 +62,48 @@ fn a_restore_with_other_rows_fails_its_drill() {
     assert_eq!(drill(&machine, &["--json"]).json()["tables"], 2);
     let status = machine.socle(&["agent", "status"]).expect(0);
     assert!(status.contains("  drill of ") && !status.contains("problem"), "{status}");
+}
+
+/// Its pause is a row and a file, and it answers nobody while the file is there.
+const PAUSE: &str = r#"[[service]]
+name = "idle"
+exec = ["/usr/bin/sleep", "infinity"]
+[[backup.enter]]
+name = "note"
+argv = ["/usr/bin/psql", "-X", "-d", "{db}", "-c", "create table if not exists pauses (n int); insert into pauses values (1)"]
+[[backup.enter]]
+name = "close"
+argv = ["/usr/bin/touch", "{data}/closed"]
+[[backup.leave]]
+name = "forget"
+argv = ["/usr/bin/psql", "-X", "-d", "{db}", "-c", "create table if not exists pauses (n int); delete from pauses"]
+[[backup.leave]]
+name = "open"
+argv = ["/usr/bin/rm", "-f", "{data}/closed"]
+"#;
+
+const CLOSES: &str = "location = / {
+    if (-f {{ data ~ \"/closed\" }}) {
+        return 503;
+    }
+    return 200 {{ \"counted at \" ~ domain }};
+}
+";
+
+/// Rows are compared with those of the pause, before it ends; and it ends, or nothing would answer.
+#[test]
+fn a_pause_that_is_a_row_is_no_other_row() {
+    let machine = Machine::new("web-trixie");
+    counted(&machine);
+    machine.write("/etc/socle/recipes/counted/recipe.toml", &format!("{COUNTED}{PAUSE}"));
+    machine.write("/etc/socle/recipes/counted/nginx.conf", CLOSES);
+    machine.write("/root/seven.toml", DOCUMENT);
+    machine.socle(&["agent", "apply", "/root/seven.toml"]).expect(0);
+    machine.socle(&["agent", "backup", "now"]).expect(0);
+    let drilled = drill(&machine, &["--json"]);
+    assert_eq!(drilled.code, 0, "{} {}", drilled.stdout, drilled.stderr);
+    assert_eq!(drilled.json()["tables"], 2);
+    machine.socle(&["agent", "restore", "seven", "--yes"]).expect(0);
+    assert_eq!(machine.get("seven.example.org", "/").0, 200);
+    assert_eq!(sql(&machine, "select count(*) from pauses").trim(), "0");
 }
