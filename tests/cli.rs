@@ -314,6 +314,7 @@ fn what_the_documentation_calls_exists() {
         "docs/en/recipes.md",
         "docs/en/fleet.md",
         "docs/fr/operateurs.md",
+        "docs/fr/recettes.md",
         "docs/fr/flotte.md",
     ] {
         for call in read(file).split("socle ").skip(1) {

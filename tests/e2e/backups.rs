@@ -139,7 +139,7 @@ fn keys_come_and_go(machine: &Machine) {
 }
 
 /// An application with a PostgreSQL database, as an association might write its own.
-const COUNTED: &str = r#"schema = 1
+pub const COUNTED: &str = r#"schema = 1
 [app]
 id = "counted"
 name = "Counted"

@@ -115,3 +115,34 @@ fn an_application_pauses_by_its_own_commands() {
     machine.socle(&["agent", "backup", "now"]).expect(0);
     agree(&machine, "after all of it");
 }
+
+/// Steps that bring its data from one version to another. They must find it as it was saved.
+const UPGRADE: &str = r#"[[upgrade]]
+name = "upgrade"
+[upgrade.run]
+argv = ["/usr/bin/touch", "{data}/upgraded"]
+"#;
+
+/// Saved while it paused, and brought back when another version is wanted, it goes on.
+#[test]
+fn a_pause_that_was_saved_ends_in_any_version() {
+    let machine = Machine::new("web-trixie");
+    writer::install(&machine, writer::COMMANDS);
+    goes_on(&machine);
+    machine.socle(&["agent", "backup", "now"]).expect(0);
+    let saved = machine.socle(&["agent", "backup", "list", "--json"]).json()[0]["id"].as_str().unwrap().to_owned();
+    let restore = || machine.socle(&["agent", "restore", "count", "--at", &saved, "--yes"]).expect(0);
+    for (version, extra, upgraded) in [("2", "", false), ("3", UPGRADE, true)] {
+        writer::apply(&machine, version, &format!("{}{extra}", writer::COMMANDS)).expect(0);
+        goes_on(&machine);
+        machine.run(&["rm", "-f", &format!("{DATA}/upgraded")]).expect(0);
+        restore();
+        assert_eq!(machine.exists(&format!("{DATA}/upgraded")), upgraded, "{version}");
+        goes_on(&machine);
+        assert!(!machine.exists(&format!("{DATA}/pause")), "{version}");
+        let status = machine.socle(&["agent", "status", "--json"]).json();
+        assert_eq!(status["instances"][0]["running_version"], version);
+        let again = machine.socle(&["agent", "apply"]).expect(0);
+        assert!(again.contains("nothing to do"), "{again}");
+    }
+}

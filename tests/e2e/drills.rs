@@ -45,7 +45,7 @@ fn sql(machine: &Machine, statement: &str) -> String {
 }
 
 /// Names of everything a drill makes, wherever it stands.
-fn left_of_a_drill(machine: &Machine) -> String {
+pub fn left_of_a_drill(machine: &Machine) -> String {
     let places =
         ["/srv/socle", "/run/systemd/system", "/run/socle", "/var/lib/socle", "/var/cache/socle", "/etc/nginx"];
     let mut find = vec!["find"];
@@ -55,8 +55,10 @@ fn left_of_a_drill(machine: &Machine) -> String {
     let users = machine.run(&["getent", "passwd", "socle-socle-drill"]).stdout;
     let databases = machine.run(&["mariadb", "-N", "-e", "show databases like 'socle_drill'"]).expect(0);
     let roles = machine.run(&["mariadb", "-N", "-e", "select User from mysql.global_priv where User like '%drill%'"]);
+    let others = "select datname from pg_database where datname like '%drill%' union all select rolname from pg_roles where rolname like '%drill%'";
+    let others = machine.run(&["runuser", "-u", "postgres", "--", "psql", "-XAtc", others]).expect(0);
     let units = machine.run(&["systemctl", "list-units", "--all", "--plain", "--no-legend", "socle-*-drill-*"]).stdout;
-    [files, users, databases, roles.expect(0), units].concat()
+    [files, users, databases, roles.expect(0), others, units].concat()
 }
 
 #[test]

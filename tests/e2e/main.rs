@@ -14,6 +14,7 @@ mod bootstrap;
 mod certificates;
 mod daemon;
 mod drills;
+mod drills_of_rows;
 mod faults;
 mod fleet;
 mod hostile;

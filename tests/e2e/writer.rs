@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::machine::{Machine, wait_for};
+use crate::machine::{Done, Machine, wait_for};
 
 const DOMAIN: &str = "count.example.org";
 pub const WRITER: &str = "socle-count-writer.service";
@@ -105,19 +105,25 @@ path = "/"
 contains = "counting"
 "#;
 
+const PLACE: &str = "/etc/socle/recipes/writer";
+
 /// `extra`: more of its recipe.
 pub fn install(machine: &Machine, extra: &str) {
-    let place = "/etc/socle/recipes/writer";
-    machine.write(&format!("{place}/recipe.toml"), &format!("{RECIPE}{extra}"));
-    machine.write(&format!("{place}/writer.py"), &format!("{{% raw %}}{PROGRAM}{{% endraw %}}"));
-    machine.write(&format!("{place}/pause.py"), PAUSE);
-    machine.write(&format!("{place}/nginx.conf"), "location = / {\n    return 200 counting;\n}\n");
+    machine.write(&format!("{PLACE}/writer.py"), &format!("{{% raw %}}{PROGRAM}{{% endraw %}}"));
+    machine.write(&format!("{PLACE}/pause.py"), PAUSE);
+    machine.write(&format!("{PLACE}/nginx.conf"), "location = / {\n    return 200 counting;\n}\n");
+    apply(machine, "1", extra).expect(0);
+}
+
+/// Another version, of a recipe that may say more.
+pub fn apply(machine: &Machine, version: &str, extra: &str) -> Done {
+    machine.write(&format!("{PLACE}/recipe.toml"), &format!("{RECIPE}{extra}"));
     let document = format!(
-        "schema = 1\n[instances.count]\nrecipe = \"writer\"\nversion = \"1\"\ndomain = \"{DOMAIN}\"\n\
+        "schema = 1\n[instances.count]\nrecipe = \"writer\"\nversion = \"{version}\"\ndomain = \"{DOMAIN}\"\n\
          [repositories.home]\nlocation = \"/srv/backup\"\n"
     );
     machine.write("/root/count.toml", &document);
-    machine.socle(&["agent", "apply", "/root/count.toml"]).expect(0);
+    machine.socle(&["agent", "apply", "/root/count.toml"])
 }
 
 pub fn rows(machine: &Machine) -> BTreeSet<u64> {

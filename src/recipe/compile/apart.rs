@@ -13,7 +13,7 @@ use crate::recipe::Recipe;
 use crate::recipe::schema::Exceptions;
 use crate::resources::release::ReleaseId;
 use crate::resources::service::Desired;
-use crate::resources::setup::Probe;
+use crate::resources::setup::{Command, Probe};
 use crate::resources::{AnyDesired, Wanted, file};
 
 /// Everything of a drill.
@@ -21,6 +21,8 @@ pub struct Apart {
     /// Account, directories, files, release, databases, and how far the data is.
     pub ground: Vec<Wanted>,
     pub release: ReleaseId,
+    /// What ends the pause in which its data was saved. It may write, so it is for when that was looked at.
+    pub leave: Vec<Command>,
     /// Names and texts, in the order they are to be started; the web server is the first.
     pub units: Vec<(String, Arc<str>)>,
     /// What nginx is to find as its own configuration, a file of `ground`.
@@ -85,15 +87,18 @@ impl Build<'_> {
 }
 
 fn split(out: Vec<Wanted>, release: ReleaseId, configuration: String, socket: String) -> Apart {
-    let (mut units, mut probes, mut ground) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut units, mut leave, mut probes, mut ground) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for mut wanted in out {
         match &mut wanted.desired {
             AnyDesired::Service(Desired::Own(own)) => {
                 units.push((wanted.id.name, own.text.clone()));
                 continue;
             }
-            // They go to the whole server's web server; these are for the other.
-            AnyDesired::Setup(setup) => probes = std::mem::take(&mut setup.probes),
+            AnyDesired::Setup(setup) => {
+                leave = std::mem::take(&mut setup.quiet.leave);
+                // They go to the whole server's web server; these are for the other.
+                probes = std::mem::take(&mut setup.probes);
+            }
             // Its web server is its own user.
             AnyDesired::Account(account) => account.readers.clear(),
             _ => {}
@@ -105,5 +110,5 @@ fn split(out: Vec<Wanted>, release: ReleaseId, configuration: String, socket: St
         wanted.needs.retain(|need| there.contains(need));
         debug_assert!(!matches!(wanted.id.kind, Kind::Package | Kind::Site | Kind::Certificate));
     }
-    Apart { ground, release, units, configuration, socket, probes }
+    Apart { ground, release, leave, units, configuration, socket, probes }
 }

@@ -49,10 +49,22 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
         Change::Migrate { from, to, steps } => {
             let record = record.note(State::HalfMigrated { from: from.clone(), to: to.clone() })?;
             run_steps(host, name, steps).await?;
-            record.note(State::Installed { release: to.clone() })?;
+            record.update(|seen| {
+                // What is kept of the other is as paused as this.
+                if seen.paused.contains(&from.0) {
+                    seen.paused.insert(to.0.clone());
+                }
+                install(seen, to);
+            })?;
         }
         Change::Adopt { release } => {
-            record.note(State::Installed { release: release.clone() })?;
+            record.update(|seen| {
+                let was = seen.installed().cloned();
+                if was.is_some_and(|was| seen.paused.remove(&was.0)) {
+                    seen.paused.insert(release.0.clone());
+                }
+                install(seen, release);
+            })?;
         }
         Change::SetAside { databases, directory, .. } => {
             dump(host, directory, databases).await?;
@@ -77,21 +89,27 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
             })?;
             files::clear(host, name, release).await?;
         }
-        Change::Return { returned, units, leave } => {
+        Change::Return { returned, units } => {
             stop(host, units).await?;
             for staged in &returned.directories {
                 files::put_in_place(host, staged)?;
             }
             restore(host, name, &returned.dumps).await?;
-            for Command { name: task, unit, ok_codes } in leave {
-                run(host, name, task, unit, None, ok_codes).await?;
-            }
-            let record = record.note(State::Installed { release: returned.release.clone() })?;
-            record.update(|seen| seen.moved_from.clone_from(&returned.of))?;
+            record.update(|seen| {
+                seen.moved_from.clone_from(&returned.of);
+                seen.paused.insert(returned.release.0.clone());
+                install(seen, &returned.release);
+            })?;
             for staged in &returned.directories {
                 files::remove(host, &staged.aside).await?;
             }
             files::tidy(host, returned);
+        }
+        Change::GoOn { release, leave } => {
+            go_on(host, name, leave).await?;
+            record.update(|seen| {
+                seen.paused.remove(&release.0);
+            })?;
         }
         Change::Move { steps, .. } => {
             run_steps(host, name, steps).await?;
@@ -100,7 +118,13 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
         Change::Prove { probes, proof } => {
             // Side by side: most of an answer is the application's own work, on more than one processor.
             try_join_all(probes.iter().map(|probe| prove(host, probe, None))).await?;
-            record.update(|seen| seen.proven = Some(*proof))?;
+            record.update(|seen| {
+                seen.proven = Some(*proof);
+                // With commands it was told before; without any there is nothing to be told.
+                if let Some(release) = seen.installed().cloned() {
+                    seen.paused.remove(&release.0);
+                }
+            })?;
         }
         Change::DropDumps { releases, debris } => {
             for release in releases {
@@ -112,6 +136,7 @@ pub async fn apply(host: &Host, name: &str, change: &Change) -> Result<(), Apply
             record.update(|seen| {
                 seen.dumps.retain(|release, _| !releases.contains(release));
                 seen.kept.retain(|release, _| !releases.contains(release));
+                seen.paused.retain(|release| !releases.contains(release));
             })?;
         }
         Change::Forget => {
@@ -144,12 +169,8 @@ impl<'a> Record<'a> {
         Ok(Self { host, name, seen })
     }
 
-    /// What was proven was other data.
     fn note(self, state: State) -> Result<Self, ApplyError> {
-        self.update(|seen| {
-            seen.state = Some(state);
-            seen.proven = None;
-        })
+        self.update(|seen| become_now(seen, state))
     }
 
     fn update(mut self, change: impl FnOnce(&mut Observed)) -> Result<Self, ApplyError> {
@@ -161,6 +182,24 @@ impl<'a> Record<'a> {
             .map_err(|source| failed("setup.record", SetupError::Record { name: self.name.to_owned(), source }))?;
         Ok(self)
     }
+}
+
+/// What was proven was other data.
+fn become_now(seen: &mut Observed, state: State) {
+    seen.state = Some(state);
+    seen.proven = None;
+}
+
+fn install(seen: &mut Observed, release: &ReleaseId) {
+    become_now(seen, State::Installed { release: release.clone() });
+}
+
+/// Tells the application that its pause is over.
+pub async fn go_on(host: &Host, name: &str, leave: &[Command]) -> Result<(), ApplyError> {
+    for Command { name: task, unit, ok_codes } in leave {
+        run(host, name, task, unit, None, ok_codes).await?;
+    }
+    Ok(())
 }
 
 async fn run_steps(host: &Host, name: &str, steps: &[Step]) -> Result<(), ApplyError> {

@@ -12,7 +12,8 @@ use crate::resources::Phase;
 /// | half migrated away from this one, half restored | restore, prove |
 /// | returned | put in place, moved if it was another's; what comes then is planned when that is done |
 ///
-/// Data that was another's and is installed is moved before it is proven.
+/// Data of a backup was saved while it paused: it is told to go on as soon as it is of this release, so after it was
+/// migrated. Data that was another's is moved after that, and before it is proven.
 pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<Change> {
     let Some(desired) = desired else { return Diff::IN_SYNC };
     if !desired.present {
@@ -20,12 +21,11 @@ pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<
         return Diff::Changes(known.then_some((Phase::Retire, Change::Forget)).into_iter().collect());
     }
     if let Some(State::Returned { backup }) = &observed.state {
-        // Programs of this release, for data of this release; a migration copes with the data of any other.
-        let leave = if backup.release == desired.release { desired.quiet.leave.clone() } else { Vec::new() };
-        let put = Change::Return { returned: backup.clone(), units: desired.units.clone(), leave };
+        let put = Change::Return { returned: backup.clone(), units: desired.units.clone() };
         let mut changes = vec![(Phase::Switch, put)];
         // Before anything runs on it; data of another release is migrated first.
         if backup.release == desired.release {
+            changes.extend(going_on(desired));
             changes.extend(moving(desired, backup.of.as_ref()));
         }
         return Diff::Changes(changes);
@@ -34,6 +34,9 @@ pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<
         Ok(changes) => changes,
         Err(refused) => return Diff::Refused(refused),
     };
+    if is_paused(desired, observed, &changes) {
+        changes.extend(going_on(desired));
+    }
     changes.extend(moving(desired, observed.moved_from.as_ref()));
     if !desired.probes.is_empty() && (!changes.is_empty() || observed.proven != Some(desired.proof)) {
         changes.push((Phase::Prove, Change::Prove { probes: desired.probes.clone(), proof: desired.proof }));
@@ -43,6 +46,23 @@ pub fn diff(name: &str, desired: Option<&Desired>, observed: &Observed) -> Diff<
         changes.push((Phase::Retire, Change::DropDumps { releases, debris }));
     }
     Diff::Changes(changes)
+}
+
+/// Whether the data is, once these changes made it that of the wanted release.
+fn is_paused(desired: &Desired, observed: &Observed, changes: &[(Phase, Change)]) -> bool {
+    let from = changes.iter().find_map(|(_, change)| match (change, &observed.state) {
+        (Change::Migrate { from, .. }, _) | (Change::Adopt { .. }, Some(State::Installed { release: from })) => {
+            Some(from)
+        }
+        _ => None,
+    });
+    observed.paused.contains(&from.unwrap_or(&desired.release).0)
+}
+
+fn going_on(desired: &Desired) -> Option<(Phase, Change)> {
+    let Desired { release, quiet, .. } = desired;
+    let go_on = || Change::GoOn { release: release.clone(), leave: quiet.leave.clone() };
+    (!quiet.leave.is_empty()).then(|| (Phase::Switch, go_on()))
 }
 
 fn moving(desired: &Desired, from: Option<&Identity>) -> Option<(Phase, Change)> {

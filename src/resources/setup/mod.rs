@@ -201,6 +201,10 @@ pub struct Observed {
     /// Dumps taken before a migration, by the release whose data they hold.
     #[serde(default)]
     pub dumps: BTreeMap<String, Vec<Dump>>,
+    /// Releases whose data may be paused, be it installed or kept to come back to: a backup brought it, which was made
+    /// while it paused, and nobody told it to go on.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub paused: BTreeSet<String>,
     /// Copies of directories made before a migration, by the release whose data they hold. Those that were put back
     /// are not copies any more.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -208,6 +212,16 @@ pub struct Observed {
     /// What stands where copies are made, and is none that was finished: not recorded, but seen.
     #[serde(skip)]
     pub debris: BTreeSet<String>,
+}
+
+impl Observed {
+    /// The release whose data it is, if it is whole.
+    fn installed(&self) -> Option<&ReleaseId> {
+        match &self.state {
+            Some(State::Installed { release }) => Some(release),
+            _ => None,
+        }
+    }
 }
 
 /// A copy of a directory, on the file system of the original.
@@ -277,7 +291,10 @@ pub enum Change {
     Return {
         returned: Returned,
         units: BTreeSet<String>,
-        /// It was saved while it stood still: what it is told then.
+    },
+    /// Tell data that was saved while it paused that the pause is over. Programs of the release whose data it is by now.
+    GoOn {
+        release: ReleaseId,
         leave: Vec<Command>,
     },
     /// Make what was the data of `from` that of `to`.
@@ -315,6 +332,7 @@ impl fmt::Display for Change {
             Change::Return { returned, .. } => {
                 write!(f, "put the data of {} from the backup in place", returned.release)
             }
+            Change::GoOn { release, .. } => write!(f, "end the pause in which the data of {release} was saved"),
             Change::Move { from, to, .. } if from.domain == to.domain => {
                 write!(f, "make the data of {} that of {}", from.name, to.name)
             }
@@ -327,7 +345,7 @@ impl fmt::Display for Change {
     }
 }
 
-pub use apply::prove;
+pub use apply::{go_on, prove};
 
 pub struct Setup;
 

@@ -52,6 +52,7 @@ fn words(desired: &Desired, observed: &Observed) -> String {
                 Change::SetAside { .. } => "set-aside",
                 Change::Restore { .. } => "restore",
                 Change::Return { .. } => "return",
+                Change::GoOn { .. } => "go-on",
                 Change::Move { .. } => "move",
                 Change::Prove { .. } => "prove",
                 Change::DropDumps { .. } => "drop-dumps",
@@ -120,6 +121,36 @@ fn what_was_anothers_is_moved_before_it_is_proven() {
     let Step::Run { stdin: Some(told), .. } = &steps[0] else { panic!("{steps:?}") };
     let told: serde_json::Value = serde_json::from_slice(told.bytes()).unwrap();
     assert_eq!((&told["from"]["name"], &told["to"]["name"]), (&"shop".into(), &"blog".into()));
+}
+
+fn pausing(release: &str) -> Desired {
+    let unit = Box::new(super::apply::seed_unit("a", "b", "c", false));
+    let resume = Command { name: "blog-resume".into(), unit, ok_codes: vec![0] };
+    Desired { quiet: Box::new(Quiet { leave: vec![resume], ..Quiet::default() }), ..desired(release) }
+}
+
+#[test]
+fn what_was_saved_while_it_paused_goes_on_whatever_release_it_is_of() {
+    let new = pausing("2");
+    assert_eq!(words(&new, &seen(Some(returned("2")))), "return@Switch go-on@Switch");
+    assert_eq!(words(&new, &seen(Some(returned("1")))), "return@Switch", "it is migrated first");
+    let paused = |release: &str, observed: Observed| Observed { paused: [release.to_owned()].into(), ..observed };
+    let installed = |release: &str| seen(Some(State::Installed { release: id(release) }));
+    let safe = "room@Stage dump@Withdraw keep@Withdraw migrate@Switch";
+    assert_eq!(words(&new, &paused("1", installed("1"))), format!("{safe} go-on@Switch prove@Prove"));
+    assert_eq!(words(&new, &installed("1")), format!("{safe} prove@Prove"), "nobody paused it");
+    let half = State::HalfMigrated { from: id("1"), to: id("2") };
+    assert_eq!(words(&new, &paused("1", seen(Some(half)))), "migrate@Switch go-on@Switch prove@Prove");
+    let adopting = Desired { migrate: [].into(), ..new.clone() };
+    assert_eq!(words(&adopting, &paused("1", installed("1"))), "adopt@Switch go-on@Switch prove@Prove");
+    // Interrupted before it was told.
+    assert_eq!(words(&new, &paused("2", installed("2"))), "go-on@Switch prove@Prove");
+    // What was kept of it before a migration that failed is as paused.
+    let failed = paused("2", dumped(State::HalfMigrated { from: id("2"), to: id("3") }, "2"));
+    assert_eq!(words(&new, &failed), "restore@Switch go-on@Switch prove@Prove");
+    let other = paused("1", dumped(State::HalfMigrated { from: id("2"), to: id("3") }, "2"));
+    assert_eq!(words(&new, &other), "restore@Switch prove@Prove");
+    assert_eq!(words(&desired("2"), &paused("2", installed("2"))), "prove@Prove", "there is nothing to be told");
 }
 
 #[test]
@@ -201,6 +232,7 @@ fn the_state_file_reads_back() {
         dumped(State::HalfMigrated { from: id("1"), to: id("2") }, "1"),
         Observed { proven: Some(Digest::of("x")), ..seen(Some(State::HalfInstalled { release: id("1") })) },
         seen(Some(returned("1"))),
+        Observed { paused: ["1".to_owned()].into(), ..seen(Some(returned("1"))) },
         kept(dumped(State::HalfRestored { to: id("1"), aside: Some("/a".into()) }, "1"), "1"),
     ] {
         let text = serde_json::to_string(&observed).unwrap();

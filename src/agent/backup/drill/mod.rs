@@ -177,10 +177,12 @@ impl Agent {
         brought.map_err(BackupError::Record)?.map_err(BackupError::Rehearsal)?;
         let restored = begun.elapsed();
 
-        // Before anything of the application runs, which may write.
+        // Before anything of the application runs, which may write: that ends its pause, too.
         let tables = self.compare(access, plan, manifest).await?;
 
         let begun = Instant::now();
+        let gone_on = setup::go_on(&self.host, name.as_str(), &apart.leave).await;
+        gone_on.map_err(|error| BackupError::Rehearsal(error.report))?;
         self.start(&apart).await?;
         let socket = self.host.path(&apart.socket);
         let asked = apart.probes.iter().map(|probe| setup::prove(&self.host, probe, Some(&socket)));
