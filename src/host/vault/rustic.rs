@@ -22,6 +22,10 @@ use crate::host::process::{self, Command};
 use crate::host::{PortError, PortResult, Progress, Quiet};
 use crate::model::Secret;
 
+/// For the C library's allocator (mallopt(3)): by default each thread keeps memory of its own, up to 64 MiB of it that
+/// nobody uses.
+const ONE_ARENA: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
+
 /// No backup takes longer: a unit's own limit comes before it.
 const LIMIT: Duration = Duration::from_hours(14 * 24);
 
@@ -54,8 +58,11 @@ impl RusticVault {
         line.push(b'\n');
         send_descriptors(&ours, &line[..1], &beside.descriptors).map_err(lost)?;
         drop(beside.descriptors);
-        let child =
-            Command::new(&self.program).arg(SUBCOMMAND).stdin_from(File::from(OwnedFd::from(theirs))).timeout(LIMIT);
+        let child = Command::new(&self.program)
+            .arg(SUBCOMMAND)
+            .env(ONE_ARENA.0, ONE_ARENA.1)
+            .stdin_from(File::from(OwnedFd::from(theirs)))
+            .timeout(LIMIT);
         let waiting = (beside.words, beside.moment);
         let (ended, heard) = tokio::join!(process::run(child), talk(ours, &line[1..], waiting, progress));
         let ended = ended.map_err(|error| error.port("vault.child"))?;

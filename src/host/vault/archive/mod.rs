@@ -101,7 +101,7 @@ pub(super) fn archive(
     let sealers = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 4);
     let (batches, to_seal) = sync_channel(sealers);
     let (directories, to_finish) = sync_channel(DIRECTORIES);
-    let (packs, to_store) = sync_channel(1);
+    let (packs, to_store) = sync_channel(0);
     let (to_seal, to_store) = (Mutex::new(to_seal), Mutex::new(to_store));
     let finished = std::thread::scope(|scope| {
         let archive = &archive;

@@ -24,8 +24,11 @@ use crate::host::vault::store::Kind;
 const BLOBS: usize = 50_000;
 const AGE: Duration = Duration::from_mins(5);
 
-/// Longest head of a pack in front of what it says of a blob: see [`Pack::close`].
+/// What the head of a pack says of one blob, at most: see [`Pack::close`].
 const LINE: usize = 41;
+
+/// Room for the head of a pack, which is longer only where the pack is full of tiny blobs.
+const HEAD: usize = 64 << 10;
 
 /// Where what is sealed goes.
 pub(super) struct Packer<'a> {
@@ -133,8 +136,9 @@ impl<'a> Packer<'a> {
         let (sealed, uncompressed) = sealer.blob(plain)?;
         let full = {
             let mut pack = self.open(kind).lock().unwrap_or_else(PoisonError::into_inner);
+            let full = (!pack.has_room(sealed.len())).then(|| std::mem::replace(&mut *pack, Pack::new(kind)));
             pack.add(id, &sealed, uncompressed);
-            (pack.bytes.len() >= PACK as usize).then(|| std::mem::replace(&mut *pack, Pack::new(kind)))
+            full
         };
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = stored.sum(kind);
@@ -212,9 +216,14 @@ impl Pack {
         Self { kind, bytes: Vec::new(), blobs: Vec::new() }
     }
 
+    fn has_room(&self, more: usize) -> bool {
+        self.blobs.is_empty() || self.bytes.len() + more <= PACK as usize
+    }
+
     fn add(&mut self, id: Id, sealed: &[u8], uncompressed_length: Option<NonZeroU32>) {
-        if self.bytes.is_empty() {
-            self.bytes.reserve(PACK as usize + (1 << 20));
+        // All at once: one that grew would be in memory twice.
+        if self.blobs.is_empty() {
+            self.bytes.reserve_exact(sealed.len().max(PACK as usize) + HEAD);
         }
         let kind = match self.kind {
             BlobKind::Tree => "tree",
