@@ -13,6 +13,12 @@ use crate::{Bench, tree_order};
 /// What is killed, in turn.
 const ACTS: [&str; 4] = ["save", "check", "prune", "restore"];
 
+/// After so many rounds a prune may end: else what is read to its end in every round grows and grows.
+const WHOLE: u64 = 8;
+
+/// Its multiples fill the unit evenly, wherever one stops.
+const GOLDEN: f64 = 0.618_033_988_749_895;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_moment_nothing_is_lost() {
     let bench = Bench::new().await;
@@ -32,9 +38,9 @@ async fn killed_at_any_moment_nothing_is_lost() {
         fs::write(from.join("large"), noise(round, 9 << 20)).unwrap();
         let turn = (round % 4) as usize;
         let act = ACTS[turn];
-        // From before the first byte to the last, evenly.
-        let share = (round / 4) as f64 + 0.5;
-        let after = lasts[turn].mul_f64(share / rounds.div_ceil(4) as f64);
+        // From before the first byte to a little after the last, evenly and not in order.
+        let share = (round / 4 + 1) as f64 * GOLDEN % 1.0;
+        let after = lasts[turn].mul_f64(share * 1.1);
         match kill(&bench, act, &from, &good[0].0, after, round as i64).await {
             Some(ended) => lasts[turn] = lasts[turn].min(ended),
             None => killed += 1,
@@ -56,16 +62,24 @@ async fn killed_at_any_moment_nothing_is_lost() {
             let (old, _) = good.remove(0);
             bench.vault.forget(&bench.access, &[old]).await.unwrap();
         }
+        if round % WHOLE == 0 {
+            prune(&bench).await;
+        }
         bench.is_sound().await;
     }
     assert!(killed >= rounds / 3, "only {killed} of {rounds} were killed before their end");
-    for _ in 0..2 {
-        bench.vault.prune(&bench.access, Duration::ZERO, &Quiet).await.unwrap();
-    }
+    prune(&bench).await;
     bench.is_sound().await;
     let to = bench.restore(&good.last().unwrap().0, "to").await;
     assert_same(&from, &to);
     println!("{killed} of {rounds} were killed before their end");
+}
+
+/// Marks, and removes what was marked.
+async fn prune(bench: &Bench) {
+    for _ in 0..2 {
+        bench.vault.prune(&bench.access, Duration::ZERO, &Quiet).await.unwrap();
+    }
 }
 
 /// How long it took, unless it was killed before its end.
