@@ -12,6 +12,7 @@ use rustic_core::{Credentials, Id, NoProgressBars, OpenStatus, Repository, Repos
 use sha2::{Digest as _, Sha256};
 
 use super::Pace;
+use super::child::Tell;
 use super::error::VaultError;
 use super::index::{Blob, BlobKind, Index};
 use super::sealed::{Opener, Sealer};
@@ -163,6 +164,23 @@ impl Repo {
             read();
         });
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    /// All snapshots that can be read, in any order. One that cannot is said: the check names it.
+    pub fn each_snapshot(&self, tell: &Tell, take: impl Fn(SnapshotFile) + Sync) -> Result<(), VaultError> {
+        self.each(Kind::Snapshot, |id, read| match read.and_then(|text| self.as_snapshot(id, &text)) {
+            Ok(snapshot) => {
+                take(snapshot);
+                Ok(())
+            }
+            // Forgotten since it was listed.
+            Err(VaultError::Store(error)) if error.is_absent() => Ok(()),
+            Err(error @ VaultError::Damaged { .. }) => {
+                tell.say(error.to_string());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        })
     }
 
     /// Stores a file under its hash.

@@ -46,7 +46,7 @@ pub(super) fn save(repo: &Repo, wanted: Wanted, tell: &Arc<Tell>) -> Result<Save
         return Err(damage);
     }
     let earlier = match parent {
-        Some(id) => id.parse().ok().and_then(|id| repo.snapshot(&id).ok()),
+        Some(id) => given(repo, &id, tell)?,
         None => newest(repo, &host, &tags, tell)?,
     };
     snapshot.hostname = host;
@@ -73,6 +73,20 @@ pub(super) fn save(repo: &Repo, wanted: Wanted, tell: &Arc<Tell>) -> Result<Save
     snapshot.id = repo.write(Kind::Snapshot, &mut repo.sealer(level), &snapshot)?.into();
     let snapshot = describe(&snapshot);
     Ok(Saved { snapshot, vanished: vanished.iter().map(|path| path.to_string_lossy().into_owned().into()).collect() })
+}
+
+/// The snapshot that is to be compared with. One that is gone or damaged only costs time: more is read.
+fn given(repo: &Repo, id: &str, tell: &Tell) -> Result<Option<SnapshotFile>, VaultError> {
+    let Ok(parsed) = id.parse() else { return Err(VaultError::NoSnapshot(id.to_owned())) };
+    match repo.snapshot(&parsed) {
+        Ok(snapshot) => Ok(Some(snapshot)),
+        Err(VaultError::Store(error)) if error.is_absent() => Ok(None),
+        Err(error @ VaultError::Damaged { .. }) => {
+            tell.say(error.to_string());
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn end(summary: &mut SnapshotSummary, at: &Zoned) {

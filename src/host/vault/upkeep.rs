@@ -61,22 +61,11 @@ fn remove_foreign_keys(repo: &Repo, password: &str) -> Result<(), VaultError> {
     Ok(())
 }
 
-/// All that can be read, oldest first. One that cannot is said: the check names it, and its absence from the
-/// list is seen by who made it.
+/// All that can be read, oldest first. The absence of another from the list is seen by who made it.
 pub(super) fn snapshots(repo: &Repo, tell: &Tell) -> Result<Vec<Snapshot>, VaultError> {
     let all = Mutex::new(Vec::new());
-    repo.each(Kind::Snapshot, |id, read| match read.and_then(|text| repo.as_snapshot(id, &text)) {
-        Ok(snapshot) => {
-            all.lock().unwrap_or_else(PoisonError::into_inner).push(describe(&snapshot));
-            Ok(())
-        }
-        // Forgotten since it was listed.
-        Err(VaultError::Store(error)) if error.is_absent() => Ok(()),
-        Err(error @ VaultError::Damaged { .. }) => {
-            tell.say(error.to_string());
-            Ok(())
-        }
-        Err(error) => Err(error),
+    repo.each_snapshot(tell, |snapshot| {
+        all.lock().unwrap_or_else(PoisonError::into_inner).push(describe(&snapshot));
     })?;
     let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
     all.sort_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));

@@ -12,7 +12,6 @@ use crate::host::vault::error::VaultError;
 use crate::host::vault::format::Repo;
 use crate::host::vault::index::Index;
 use crate::host::vault::sealed::Opener;
-use crate::host::vault::store::Kind;
 
 /// Clocks of file systems stand still for so long: what was changed just before it was read may have been changed just
 /// after as well, and show the same time.
@@ -27,24 +26,13 @@ pub(in super::super) fn newest(
 ) -> Result<Option<SnapshotFile>, VaultError> {
     let wanted: BTreeSet<&str> = tags.iter().map(String::as_str).collect();
     let newest = Mutex::new(None::<SnapshotFile>);
-    repo.each(Kind::Snapshot, |id, read| match read.and_then(|text| repo.as_snapshot(id, &text)) {
-        Ok(snapshot) => {
-            let tags: BTreeSet<&str> = snapshot.tags.iter().map(String::as_str).collect();
-            let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
-            if snapshot.hostname == host
-                && tags == wanted
-                && newest.as_ref().is_none_or(|known| known.time < snapshot.time)
-            {
-                *newest = Some(snapshot);
-            }
-            Ok(())
+    repo.each_snapshot(tell, |snapshot| {
+        let tags: BTreeSet<&str> = snapshot.tags.iter().map(String::as_str).collect();
+        let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if snapshot.hostname == host && tags == wanted && newest.as_ref().is_none_or(|known| known.time < snapshot.time)
+        {
+            *newest = Some(snapshot);
         }
-        // Without it more is read. The check names it.
-        Err(error @ VaultError::Damaged { .. }) => {
-            tell.say(error.to_string());
-            Ok(())
-        }
-        Err(error) => Err(error),
     })?;
     Ok(newest.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
@@ -65,18 +53,19 @@ impl<'a> Earlier<'a> {
         Self { repo, index, opener: repo.opener(), tell, root: *snapshot.tree, begun: begun.timestamp() }
     }
 
-    pub(super) fn root(&mut self) -> Option<Then> {
+    pub(super) fn root(&mut self) -> Result<Option<Then>, VaultError> {
         self.directory(&self.root.clone())
     }
 
-    /// A directory of it, if it can be read: else all in it is read again, which mends it.
-    pub(super) fn directory(&mut self, id: &Id) -> Option<Then> {
+    /// A directory of it, if it is whole: else all in it is read again, which mends it.
+    pub(super) fn directory(&mut self, id: &Id) -> Result<Option<Then>, VaultError> {
         match self.repo.tree(self.index, &mut self.opener, id) {
-            Ok(tree) => Some(Then { id: *id, nodes: tree.nodes, next: 0 }),
-            Err(error) => {
+            Ok(tree) => Ok(Some(Then { id: *id, nodes: tree.nodes, next: 0 })),
+            Err(error @ VaultError::Damaged { .. }) => {
                 self.tell.say(error.to_string());
-                None
+                Ok(None)
             }
+            Err(error) => Err(error),
         }
     }
 

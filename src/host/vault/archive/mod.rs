@@ -89,6 +89,8 @@ pub(super) fn archive(
     input: Input<'_>,
     tell: &Tell,
 ) -> Result<(Id, SnapshotSummary), VaultError> {
+    // The moment before the first file is looked at: what changes from then on is read again.
+    let summary = SnapshotSummary::default();
     let Input { config, level, roots, earlier, words, faults, at, trees } = input;
     let cuts = Cuts::new(config)?;
     let archive = Archive {
@@ -116,7 +118,7 @@ pub(super) fn archive(
             .collect();
         let finishing = {
             let packs = packs.clone();
-            scope.spawn(move || tree::finish(archive, &to_finish, &packs))
+            scope.spawn(move || tree::finish(archive, &to_finish, &packs, summary))
         };
         let ways = Ways { cuts: &cuts, batches, directories, words: &words, faults, at };
         walk(archive, ways, roots, earlier, trees);

@@ -35,14 +35,14 @@ pub(super) struct Listed {
     pub earlier: Option<(Id, Vec<Node>)>,
 }
 
-/// The root, and the counts; `None` after a failure, or if nothing came.
+/// The root, and the counts, which begin as `summary`; `None` after a failure, or if nothing came.
 pub(super) fn finish(
     archive: &Archive<'_>,
     listed: &Receiver<Listed>,
     packs: &SyncSender<Pack>,
+    mut summary: SnapshotSummary,
 ) -> Option<(Id, SnapshotSummary)> {
     let mut sealer = archive.packer.sealer();
-    let mut summary = SnapshotSummary::default();
     let mut done: Vec<Id> = Vec::new();
     for Listed { all, earlier } in listed {
         // After a failure the rest is only taken, so that nobody waits for us.
@@ -53,7 +53,8 @@ pub(super) fn finish(
         let mut below = done.split_off(done.len() - below).into_iter();
         let Some(nodes) = all.into_iter().map(|met| settle(met, &mut below, &mut summary)).collect::<Option<Vec<_>>>()
         else {
-            // Whoever lost a chunk says why.
+            // Whoever lost a chunk said why, unless it ended by a fault of ours.
+            archive.fail(VaultError::Library { act: "save", text: "a part of a file was lost".to_owned() });
             continue;
         };
         let tree = Tree { nodes };

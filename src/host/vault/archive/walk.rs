@@ -94,7 +94,10 @@ pub(super) fn walk(
     trees: Option<Trees>,
 ) {
     roots.sort_by(|one, other| one.at().cmp(other.at()));
-    let then = earlier.as_mut().and_then(Earlier::root);
+    let then = earlier.as_mut().map_or(Ok(None), Earlier::root).unwrap_or_else(|error| {
+        archive.fail(error);
+        None
+    });
     let mut walk = Walk {
         archive,
         ways,
@@ -136,7 +139,7 @@ struct Walk<'a, 'b> {
     names: node::Names,
     /// The open directories that lead to the roots.
     way: Vec<OsString>,
-    /// As long as the way, and what is open of a tree.
+    /// The root, those of the way, and what is open of a tree.
     stack: Vec<Directory>,
     batch: Batch,
     held: usize,
@@ -203,7 +206,13 @@ impl Walk<'_, '_> {
 
     fn enter(&mut self, node: Node, inside: Option<Inside>) {
         let then = self.then(&node).and_then(|then| then.subtree);
-        let then = then.and_then(|id| self.earlier.as_mut()?.directory(&id));
+        let then = match (then, &mut self.earlier) {
+            (Some(id), Some(earlier)) => earlier.directory(&id).unwrap_or_else(|error| {
+                self.archive.fail(error);
+                None
+            }),
+            _ => None,
+        };
         self.stack.push(Directory { node: Some(node), all: Vec::new(), then, inside });
     }
 
