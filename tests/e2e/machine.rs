@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "shared by the test programs, of which none uses all")]
 
 use std::fs::{File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -69,6 +70,33 @@ pub fn binary() -> PathBuf {
     std::env::var_os("SOCLE_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_socle")), PathBuf::from)
 }
 
+/// An image with the program in it, made once for each build: a program of a quarter of a gigabyte copied into each machine
+/// is what a slow disk would be busy with.
+fn with_program(image: &str) -> String {
+    let files = [
+        (binary(), "/usr/bin/socle"),
+        (project().join("units/systemd/socle-agent.service"), "/etc/systemd/system/socle-agent.service"),
+        (project().join("units/systemd/socle-backup@.service"), "/etc/systemd/system/socle-backup@.service"),
+        (project().join("units/systemd/socle-backup-remote@.service"), "/etc/systemd/system/socle-backup-remote@.service"),
+        (project().join("units/systemd/socle-drill@.service"), "/etc/systemd/system/socle-drill@.service"),
+        (project().join("units/tmpfiles.d/socle-agent.conf"), "/usr/lib/tmpfiles.d/socle-agent.conf"),
+        (project().join("units/sysusers.d/socle-agent.conf"), "/usr/lib/sysusers.d/socle-agent.conf"),
+        (project().join("tests/lab/agent.toml"), "/etc/socle/agent.toml"),
+    ];
+    lab_ok(&["image", image]);
+    let base = lab_home().join(format!("pool/images/{image}.ext4"));
+    let mut version = DefaultHasher::new();
+    for file in files.iter().map(|(from, _)| from).chain([&base]) {
+        let file = std::fs::metadata(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        (file.len(), file.modified().unwrap()).hash(&mut version);
+    }
+    let layer = format!("{image}-{:08x}", version.finish() as u32);
+    let mut args = vec!["layer", image, &layer];
+    args.extend(files.iter().flat_map(|(from, to)| [from.to_str().unwrap(), to]));
+    lab_ok(&args);
+    layer
+}
+
 impl Machine {
     /// A machine as it is rented, without the program.
     pub fn blank(image: &str) -> Self {
@@ -81,22 +109,7 @@ impl Machine {
 
     /// A machine with the program, the lab's mirrors configured.
     pub fn new(image: &str) -> Self {
-        let machine = Self::blank(image);
-        lab_ok(&["push", &machine.name, binary().to_str().unwrap(), "/usr/bin/socle"]);
-        for (from, to) in [
-            ("units/systemd/socle-agent.service", "/etc/systemd/system/socle-agent.service"),
-            ("units/systemd/socle-backup@.service", "/etc/systemd/system/socle-backup@.service"),
-            ("units/systemd/socle-backup-remote@.service", "/etc/systemd/system/socle-backup-remote@.service"),
-            ("units/systemd/socle-drill@.service", "/etc/systemd/system/socle-drill@.service"),
-            ("units/tmpfiles.d/socle-agent.conf", "/usr/lib/tmpfiles.d/socle-agent.conf"),
-            ("units/sysusers.d/socle-agent.conf", "/usr/lib/sysusers.d/socle-agent.conf"),
-            ("tests/lab/agent.toml", "/etc/socle/agent.toml"),
-        ] {
-            lab_ok(&["push", &machine.name, project().join(from).to_str().unwrap(), to]);
-        }
-        machine.run(&["systemd-sysusers", "socle-agent.conf"]).expect(0);
-        machine.run(&["systemd-tmpfiles", "--create", "socle-agent.conf"]).expect(0);
-        machine
+        Self::blank(&with_program(image))
     }
 
     pub fn up(&self) {

@@ -18,6 +18,9 @@
 #   lab.sh kill NAME                power cut: what the disk had not received is lost, disk kept
 #   lab.sh rm NAME                  kill if running, destroy the disk
 #   lab.sh commit NAME IMAGE        clean poweroff, keep the disk as IMAGE ("app-ready" layer)
+#   lab.sh layer IMAGE NEW SRC DST ...
+#                                   make image NEW if missing: IMAGE with these host files in it. What differs from NEW
+#                                   in its last eight characters only was made before it and goes
 #   lab.sh cut NAME | heal NAME     unplug / replug the network cable
 #   lab.sh part A B | join A B      drop / restore everything between two machines
 #   lab.sh disk NAME SIZE [DEV]     plug an empty disk into a running machine as /dev/DEV (default vdb)
@@ -152,6 +155,19 @@ blank() {  # forget what makes a root directory one machine's own
   : >"$1/etc/machine-id"
   rm -rf "$1"/var/lib/dbus/machine-id "$1"/etc/ssh/ssh_host_* "$1"/var/lib/systemd/{random-seed,credential.secret} \
     "$1"/var/log/journal/* "$1"/var/cache/apt/archives/*.deb "$1"/tmp/* "$1"/var/tmp/*
+}
+layer() {  # what a whole run of tests needs in each machine is written to the disk once
+  local src img=$pool/images/$2.$LAB_FS base=$1 new=$2 m=$mnt/.layer; valid_image "$new"; shift 2
+  src=$(image "$base"); [ ! -s "$img" ] || return 0
+  lock; mkdir -p "$m"; umount -q "$m" 2>/dev/null || true
+  if [ ! -s "$img" ]; then
+    rm -f "$pool/images/${new%????????}"????????."$LAB_FS"
+    cp --reflink=always "$src" "$img.tmp"; mount -o "$mopt" "$img.tmp" "$m"
+    while [ $# -gt 1 ]; do mkdir -p "$m$(dirname "$2")"; cp "$1" "$m$2"; shift 2; done
+    chroot "$m" systemd-sysusers
+    unmount "$m"; mv "$img.tmp" "$img"
+  fi
+  unlock
 }
 rm_machine() { if [ -d "$run/$1" ]; then kill_all "$1"; settle "$1"; fi; rm -f "$pool/disks/$1" "$pool/disks/$1".*; }
 
@@ -394,6 +410,7 @@ down)   valid "${1:-}"; poweroff_now "$1";;
 kill)   valid "${1:-}"; power_cut "$1";;
 rm)     valid "${1:-}"; rm_machine "$1";;
 localapt) must_lead "${1:-}" >/dev/null; localapt "$1";;
+layer)  [ $# -ge 4 ] || die "layer IMAGE NEW SRC DST ..."; layer "$@";;
 commit) [ $# -eq 2 ] || die "commit NAME IMAGE"; commit "$@";;
 cut)    must_lead "$1" >/dev/null; ip -n "$LAB_ID" link set "v-$1" down;;
 heal)   must_lead "$1" >/dev/null; ip -n "$LAB_ID" link set "v-$1" up;;

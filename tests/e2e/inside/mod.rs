@@ -226,15 +226,17 @@ async fn many_units_are_cheap(systemd: &Systemd) {
     assert!(fresh.values().all(|state| state.active == "inactive" && !state.need_reload), "{fresh:?}");
     systemd.stop("socle-many-0.service").await.unwrap();
     run("systemctl", &["daemon-reload"]).await;
-    for part in ["inactive", "active"] {
+    // Each sandbox takes systemd a good part of a second on a slow machine: not all of them.
+    let some: BTreeSet<String> = names.iter().take(30).cloned().collect();
+    for (part, names) in [("inactive", &names), ("active", &some)] {
         if part == "active" {
-            let all: Vec<&str> = ["start"].into_iter().chain(names.iter().map(String::as_str)).collect();
-            run("systemctl", &all).await;
+            let start: Vec<&str> = ["start"].into_iter().chain(some.iter().map(String::as_str)).collect();
+            run("systemctl", &start).await;
         }
         let mut times = Vec::new();
         for _ in 0..11 {
             let begun = Instant::now();
-            let states = systemd.states(&names).await.unwrap();
+            let states = systemd.states(names).await.unwrap();
             times.push(begun.elapsed());
             assert!(states.values().all(|state| state.active == part && state.enabled == "disabled"));
         }
@@ -242,8 +244,8 @@ async fn many_units_are_cheap(systemd: &Systemd) {
         println!("states of {} {part} units: median {:?}, worst {:?}", names.len(), times[5], times[10]);
         assert!(times[5] < Duration::from_millis(100));
     }
-    let all: Vec<&str> = ["stop"].into_iter().chain(names.iter().map(String::as_str)).collect();
-    run("systemctl", &all).await;
+    let stop: Vec<&str> = ["stop"].into_iter().chain(some.iter().map(String::as_str)).collect();
+    run("systemctl", &stop).await;
     for name in &names {
         std::fs::remove_file(Path::new(DIRECTORY).join(name)).unwrap();
     }
