@@ -77,7 +77,10 @@ fn with_program(image: &str) -> String {
         (binary(), "/usr/bin/socle"),
         (project().join("units/systemd/socle-agent.service"), "/etc/systemd/system/socle-agent.service"),
         (project().join("units/systemd/socle-backup@.service"), "/etc/systemd/system/socle-backup@.service"),
-        (project().join("units/systemd/socle-backup-remote@.service"), "/etc/systemd/system/socle-backup-remote@.service"),
+        (
+            project().join("units/systemd/socle-backup-remote@.service"),
+            "/etc/systemd/system/socle-backup-remote@.service",
+        ),
         (project().join("units/systemd/socle-drill@.service"), "/etc/systemd/system/socle-drill@.service"),
         (project().join("units/tmpfiles.d/socle-agent.conf"), "/usr/lib/tmpfiles.d/socle-agent.conf"),
         (project().join("units/sysusers.d/socle-agent.conf"), "/usr/lib/sysusers.d/socle-agent.conf"),
@@ -103,6 +106,8 @@ impl Machine {
         let (number, claim) = claim();
         let machine = Self { name: format!("t{number}"), image: image.to_owned(), number, claim };
         let _ = lab(&["rm", &machine.name]);
+        // Of a program on the switch whose test was killed.
+        let _ = lab(&["in", "ip", "address", "del", &format!("{}/24", machine.address()), "dev", "br0"]);
         machine.up();
         machine
     }
