@@ -218,6 +218,50 @@ async fn shares_are_everything_together() {
     assert!(all > 50 << 20);
 }
 
+fn holds_a_pack(data: &Path) -> bool {
+    let entries = |directory: &Path| fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries(data).any(|directory| entries(&directory).any(|file| file.file_name().unwrap().len() == 64))
+}
+
+/// While one server's dump takes its time, others save, check, prune and restore; and what it has written by then is
+/// neither waste nor damage to them.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_at_one_repository_do_not_wait_for_each_other() {
+    let bench = Bench::new().await;
+    let from = bench.path("from");
+    plant(&from, 9);
+    let dump = noise(10, 24 << 20);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let (send, whole) = tokio::sync::oneshot::channel();
+    let entries = vec![Entry { path: "/data/dump".into(), from: Source::Stream { from: reader.into(), whole } }];
+    let slow = bench.vault.save(&bench.access, order(entries, 0), &Quiet);
+    let others = async {
+        let [first, rest] = [&dump[..20 << 20], &dump[20 << 20..]].map(<[u8]>::to_vec);
+        let written = tokio::task::spawn_blocking(move || writer.write_all(&first).map(|()| writer));
+        let mut writer = written.await.unwrap().unwrap();
+        while !holds_a_pack(&bench.repository().join("data")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let saved = bench.save(&from, 1).await;
+        bench.is_sound().await;
+        bench.vault.prune(&bench.access, Duration::from_secs(3600), &Quiet).await.unwrap();
+        assert_same(&from, &bench.restore(&saved.snapshot.id, "meanwhile").await);
+        tokio::task::spawn_blocking(move || writer.write_all(&rest)).await.unwrap().unwrap();
+        send.send(Ok(())).unwrap();
+        saved.snapshot.id
+    };
+    let (slow, other) = tokio::join!(slow, others);
+    bench.is_sound().await;
+    // What the prune marked is needed since.
+    for _ in 0..2 {
+        bench.vault.prune(&bench.access, Duration::ZERO, &Quiet).await.unwrap();
+    }
+    bench.is_sound().await;
+    let to = bench.restore(&slow.unwrap().snapshot.id, "slow").await;
+    assert!(fs::read(to.join("dump")).unwrap() == dump);
+    assert_same(&from, &bench.restore(&other, "other").await);
+}
+
 #[tokio::test]
 async fn a_dropped_request_ends_its_child() {
     let bench = Bench::new().await;
