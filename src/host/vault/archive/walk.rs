@@ -124,11 +124,16 @@ struct Directory {
 }
 
 struct Inside {
-    fd: Rc<OwnedFd>,
-    /// On the machine.
-    from: PathBuf,
+    place: Rc<Place>,
     /// Not met yet, the next one last.
     names: Vec<OsString>,
+}
+
+/// A directory of the machine.
+struct Place {
+    fd: OwnedFd,
+    from: PathBuf,
+    /// Paths below it that are left out.
     except: Rc<BTreeSet<PathBuf>>,
 }
 
@@ -252,13 +257,11 @@ impl Walk<'_, '_> {
         let (Some(parent), Some(file)) = (from.parent(), from.file_name()) else {
             return self.ways.faults.error(from, "it is no path of a file or directory");
         };
-        // What the order names is there, or the order is wrong: not "vanished".
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(parent, flags, Mode::empty());
-        match opened.and_then(|fd| statat(&fd, file, AtFlags::SYMLINK_NOFOLLOW).map(|_| fd)) {
+        match rustix::fs::open(parent, flags, Mode::empty()) {
             Ok(fd) => {
-                let (from, file) = (parent.to_owned(), file.to_owned());
-                self.meet(&fd, &from, &file, name, &Rc::new(except), true);
+                let place = Place { fd, from: parent.to_owned(), except: Rc::new(except) };
+                self.meet(&place, file, name, true);
             }
             Err(error) => self.ways.faults.error(from, io::Error::from(error).to_string()),
         }
@@ -267,58 +270,41 @@ impl Walk<'_, '_> {
     /// The next name of the directory that is open, or its end.
     fn step(&mut self) {
         let inside = self.stack.last_mut().and_then(|directory| directory.inside.as_mut());
-        let next = inside.and_then(|inside| {
-            let name = inside.names.pop()?;
-            Some((name, inside.fd.clone(), inside.except.clone()))
-        });
-        let Some((name, fd, except)) = next else { return self.leave() };
-        let place = self.stack.len() - 1;
-        // Of a path only faults need to know.
-        let mut from = PathBuf::new();
-        if let Some(inside) = &mut self.stack[place].inside {
-            std::mem::swap(&mut from, &mut inside.from);
-        }
-        self.meet(&fd, &from, &name, &name, &except, false);
-        if let Some(inside) = &mut self.stack[place].inside {
-            std::mem::swap(&mut from, &mut inside.from);
+        let next = inside.and_then(|inside| Some((inside.names.pop()?, inside.place.clone())));
+        match next {
+            Some((name, place)) => self.meet(&place, &name, &name, false),
+            None => self.leave(),
         }
     }
 
-    /// One name of a directory, and what it is called in the snapshot.
-    fn meet(
-        &mut self,
-        parent: &OwnedFd,
-        directory: &Path,
-        name: &OsStr,
-        called: &OsStr,
-        except: &Rc<BTreeSet<PathBuf>>,
-        is_first: bool,
-    ) {
-        if !except.is_empty() && except.contains(&directory.join(name)) {
+    /// One name of a directory, and what it is called in the snapshot. The first is there, or the order is wrong: it has
+    /// not vanished.
+    fn meet(&mut self, place: &Place, name: &OsStr, called: &OsStr, is_first: bool) {
+        let Place { fd, from, except } = place;
+        if !except.is_empty() && except.contains(&from.join(name)) {
             return;
         }
-        let described = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        let described = statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(io::Error::from)
-            .and_then(|stat| Ok((stat, node::of(parent, name, called, &stat, &self.names)?)));
+            .and_then(|stat| Ok((stat, node::of(fd, name, called, &stat, &self.names)?)));
         let (stat, node) = match described {
             Ok((_, None)) => return,
             Ok((stat, Some(node))) => (stat, node),
-            Err(error) => return self.fault(directory.join(name), &error),
+            Err(error) if is_first => return self.ways.faults.error(from.join(name), error.to_string()),
+            Err(error) => return self.fault(from.join(name), &error),
         };
         match node.node_type {
-            NodeType::Dir => match open_directory(parent, name, is_first) {
+            NodeType::Dir => match open_directory(fd, name, is_first) {
                 Ok(opened) => {
-                    let inside = opened.map(|(fd, names)| Inside {
-                        fd: Rc::new(fd),
-                        from: directory.join(name),
-                        names,
-                        except: except.clone(),
+                    let inside = opened.map(|(fd, names)| {
+                        let place = Place { fd, from: from.join(name), except: except.clone() };
+                        Inside { place: Rc::new(place), names }
                     });
                     self.enter(node, inside);
                 }
-                Err(error) => self.fault(directory.join(name), &error),
+                Err(error) => self.fault(from.join(name), &error),
             },
-            NodeType::File => self.file(parent, directory, name, &stat, node),
+            NodeType::File => self.file(place, name, &stat, node),
             _ => {
                 let was =
                     self.then(&node).map_or(Was::Absent, |then| if *then == node { Was::Same } else { Was::Other });
@@ -327,7 +313,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn file(&mut self, parent: &OwnedFd, directory: &Path, name: &OsStr, stat: &Stat, mut node: Node) {
+    fn file(&mut self, place: &Place, name: &OsStr, stat: &Stat, mut node: Node) {
         let Self { earlier, stack, archive, .. } = self;
         let then = stack.last_mut().and_then(|directory| directory.then.as_mut()?.node(&node));
         let was = then.map_or(Was::Absent, |_| Was::Other);
@@ -338,13 +324,13 @@ impl Walk<'_, '_> {
             archive.tell.bytes(node.meta.size, None);
             return self.put(Met { node, was: Was::Same, read: None });
         }
-        match open_file(parent, name, stat) {
+        match open_file(&place.fd, name, stat) {
             Ok(file) => {
                 let length = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
-                let read = Some(self.read(file, length, || directory.join(name)));
+                let read = Some(self.read(file, length, || place.from.join(name)));
                 self.put(Met { node, was, read });
             }
-            Err(error) => self.fault(directory.join(name), &error),
+            Err(error) => self.fault(place.from.join(name), &error),
         }
     }
 

@@ -101,7 +101,11 @@ impl LocalStore {
             } else if is_temporary(&entry.path())
                 && metadata.modified()?.elapsed().is_ok_and(|unused| unused > ABANDONED)
             {
-                fs::remove_file(entry.path())?;
+                // Another prune may have been first.
+                match fs::remove_file(entry.path()) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
             }
         }
         Ok(())
