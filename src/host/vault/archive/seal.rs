@@ -40,6 +40,10 @@ impl Content {
             .known
             .wait_while(state, |state| state.missing > 0 && !state.is_lost)
             .unwrap_or_else(PoisonError::into_inner);
+        // Chunks that are not lost may still come to be known.
+        if state.is_lost {
+            return None;
+        }
         std::mem::take(&mut state.ids).into_iter().collect()
     }
 }
@@ -93,5 +97,29 @@ pub(super) fn seal(archive: &Archive<'_>, batches: &Mutex<Receiver<Batch>>, pack
                 Err(error) => archive.fail(error),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_file_of_which_a_part_is_lost_waits_no_longer_and_the_rest_goes_on() {
+        let content = Arc::<Content>::default();
+        let [lost, late] = [1, 2].map(|byte| content.chunk(vec![byte]));
+        drop(lost);
+        assert!(content.ids().is_none());
+        late.is(hash(&[2]));
+        assert!(content.ids().is_none());
+    }
+
+    #[test]
+    fn chunks_stand_in_their_order_whichever_is_known_first() {
+        let content = Arc::<Content>::default();
+        let [one, other] = [1, 2].map(|byte| content.chunk(vec![byte]));
+        other.is(hash(&[2]));
+        one.is(hash(&[1]));
+        assert_eq!(content.ids(), Some([[1], [2]].map(|bytes| hash(&bytes).into()).to_vec()));
     }
 }
