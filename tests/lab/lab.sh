@@ -162,10 +162,10 @@ layer() {  # what a whole run of tests needs in each machine is written to the d
   lock; mkdir -p "$m"; umount -q "$m" 2>/dev/null || true
   if [ ! -s "$img" ]; then
     rm -f "$pool/images/${new%????????}"????????."$LAB_FS"
-    cp --reflink=always "$src" "$img.tmp"; mount -o "$mopt" "$img.tmp" "$m"
+    cp --reflink=always "$src" "$img.tmp"; trap "umount -q '$m'; rm -f '$img.tmp'" EXIT; mount -o "$mopt" "$img.tmp" "$m"
     while [ $# -gt 1 ]; do mkdir -p "$m$(dirname "$2")"; cp "$1" "$m$2"; shift 2; done
     chroot "$m" systemd-sysusers
-    unmount "$m"; mv "$img.tmp" "$img"
+    unmount "$m"; trap - EXIT; mv "$img.tmp" "$img"
   fi
   unlock
 }

@@ -68,9 +68,10 @@ sh1 'head -c 300M /dev/urandom >/root/big; sha256sum /root/big >/root/sum'    # 
 ok 'commit an image'              $L commit s1 layer
 ok '  boot from it'               $L up s3 $N.13 layer
 ok '  it has all the data'        $L exec s3 sha256sum -c /root/sum
-ok 'a layer on it'                $L layer layer layer-00000001 /etc/hostname /usr/local/x/name "$0" /root/self
+ok 'no layer of what is not there' no $L layer layer layer-00000000 /no/such /root/self
+ok 'a layer on it'                $L layer layer layer-00000001 /etc/hostname /usr/local/x/name
 ok '  made once'                  $L layer layer layer-00000001 /no/such /root/self
-ok '  the next takes its place'   sh -c "$L layer layer layer-00000002 $0 /root/self && ! ls $LAB_HOME/pool/images | grep 0001"
+ok '  the next takes its place'   sh -c "$L layer layer layer-00000002 $project/README.md /root/self && ! ls $LAB_HOME/pool/images | grep 0001"
 ok '  boot from it'               sh -c "$L up s4 $N.14 layer-00000002 && $L exec s4 sha256sum -c /root/sum && $L exec s4 test -s /root/self && $L rm s4"
 ok '  it is another machine'      no cmp <($L exec s2 cat /etc/machine-id) <($L exec s3 cat /etc/machine-id)
 ( for i in 1 2 3; do $L up p$i $N.3$i base-trixie & done; for i in 4 5; do $L up p$i $N.3$i web-bookworm & done; wait ) >"$T/many" 2>&1
