@@ -264,10 +264,10 @@ fn upgrade_on_a_full_disk() {
 
 #[test]
 fn installation_with_power_cuts() {
-    power_cuts(installation(), if full() { 100 } else { 10 });
+    power_cuts(installation(), if full() { 100 } else { 20 });
 }
 
 #[test]
 fn upgrade_with_power_cuts() {
-    power_cuts(upgrade(), if full() { 100 } else { 6 });
+    power_cuts(upgrade(), if full() { 100 } else { 10 });
 }

@@ -86,8 +86,7 @@ fn with_program(image: &str) -> String {
         (project().join("units/sysusers.d/socle-agent.conf"), "/usr/lib/sysusers.d/socle-agent.conf"),
         (project().join("tests/lab/agent.toml"), "/etc/socle/agent.toml"),
     ];
-    lab_ok(&["image", image]);
-    let base = lab_home().join(format!("pool/images/{image}.ext4"));
+    let base = PathBuf::from(done(lab(&["image", image])).expect(0).trim());
     let mut version = DefaultHasher::new();
     for file in files.iter().map(|(from, _)| from).chain([&base]) {
         let file = std::fs::metadata(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));

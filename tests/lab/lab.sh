@@ -410,7 +410,7 @@ down)   valid "${1:-}"; poweroff_now "$1";;
 kill)   valid "${1:-}"; power_cut "$1";;
 rm)     valid "${1:-}"; rm_machine "$1";;
 localapt) must_lead "${1:-}" >/dev/null; localapt "$1";;
-layer)  [ $# -ge 4 ] || die "layer IMAGE NEW SRC DST ..."; layer "$@";;
+layer)  [ $# -ge 4 ] && [ $(($# % 2)) = 0 ] || die "layer IMAGE NEW SRC DST ..."; layer "$@";;
 commit) [ $# -eq 2 ] || die "commit NAME IMAGE"; commit "$@";;
 cut)    must_lead "$1" >/dev/null; ip -n "$LAB_ID" link set "v-$1" down;;
 heal)   must_lead "$1" >/dev/null; ip -n "$LAB_ID" link set "v-$1" up;;

@@ -135,6 +135,8 @@ struct Place {
     from: PathBuf,
     /// Paths below it that are left out.
     except: Rc<BTreeSet<PathBuf>>,
+    /// What is looked up here is what the order names: it is there, or the order is wrong. It has not vanished.
+    is_first: bool,
 }
 
 struct Walk<'a, 'b> {
@@ -260,8 +262,8 @@ impl Walk<'_, '_> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(parent, flags, Mode::empty()) {
             Ok(fd) => {
-                let place = Place { fd, from: parent.to_owned(), except: Rc::new(except) };
-                self.meet(&place, file, name, true);
+                let place = Place { fd, from: parent.to_owned(), except: Rc::new(except), is_first: true };
+                self.meet(&place, file, name);
             }
             Err(error) => self.ways.faults.error(from, io::Error::from(error).to_string()),
         }
@@ -272,15 +274,14 @@ impl Walk<'_, '_> {
         let inside = self.stack.last_mut().and_then(|directory| directory.inside.as_mut());
         let next = inside.and_then(|inside| Some((inside.names.pop()?, inside.place.clone())));
         match next {
-            Some((name, place)) => self.meet(&place, &name, &name, false),
+            Some((name, place)) => self.meet(&place, &name, &name),
             None => self.leave(),
         }
     }
 
-    /// One name of a directory, and what it is called in the snapshot. The first is there, or the order is wrong: it has
-    /// not vanished.
-    fn meet(&mut self, place: &Place, name: &OsStr, called: &OsStr, is_first: bool) {
-        let Place { fd, from, except } = place;
+    /// One name of a directory, and what it is called in the snapshot.
+    fn meet(&mut self, place: &Place, name: &OsStr, called: &OsStr) {
+        let Place { fd, from, except, is_first } = place;
         if !except.is_empty() && except.contains(&from.join(name)) {
             return;
         }
@@ -290,19 +291,18 @@ impl Walk<'_, '_> {
         let (stat, node) = match described {
             Ok((_, None)) => return,
             Ok((stat, Some(node))) => (stat, node),
-            Err(error) if is_first => return self.ways.faults.error(from.join(name), error.to_string()),
-            Err(error) => return self.fault(from.join(name), &error),
+            Err(error) => return self.fault(place, name, &error),
         };
         match node.node_type {
-            NodeType::Dir => match open_directory(fd, name, is_first) {
+            NodeType::Dir => match open_directory(fd, name, *is_first) {
                 Ok(opened) => {
                     let inside = opened.map(|(fd, names)| {
-                        let place = Place { fd, from: from.join(name), except: except.clone() };
+                        let place = Place { fd, from: from.join(name), except: except.clone(), is_first: false };
                         Inside { place: Rc::new(place), names }
                     });
                     self.enter(node, inside);
                 }
-                Err(error) => self.fault(from.join(name), &error),
+                Err(error) => self.fault(place, name, &error),
             },
             NodeType::File => self.file(place, name, &stat, node),
             _ => {
@@ -330,7 +330,7 @@ impl Walk<'_, '_> {
                 let read = Some(self.read(file, length, || place.from.join(name)));
                 self.put(Met { node, was, read });
             }
-            Err(error) => self.fault(place.from.join(name), &error),
+            Err(error) => self.fault(place, name, &error),
         }
     }
 
@@ -372,9 +372,10 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn fault(&self, path: PathBuf, error: &io::Error) {
+    fn fault(&self, place: &Place, name: &OsStr, error: &io::Error) {
+        let path = place.from.join(name);
         match error.kind() {
-            io::ErrorKind::NotFound => self.ways.faults.vanished(path),
+            io::ErrorKind::NotFound if !place.is_first => self.ways.faults.vanished(path),
             _ => self.ways.faults.error(path, error.to_string()),
         }
     }
